@@ -1,0 +1,1 @@
+"""MarketPipe: market data that can be trusted."""
