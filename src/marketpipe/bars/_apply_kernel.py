@@ -1,0 +1,224 @@
+"""The loop over ticks, and its scalar twin for one tick at a time."""
+
+from numba import njit
+
+from marketpipe.bars._grid_kernel import edges, find_auction, find_segment, session_edges
+from marketpipe.bars._life_kernel import direct, settle_run, settle_stream, walk
+from marketpipe.bars._slot_kernel import fold, fold_aux
+from marketpipe.bars.layout import (
+    APPLIED,
+    CLOCK_KNOWN,
+    DONE,
+    EVENT_TIME,
+    GRACE,
+    GROW_OUT,
+    GROW_SLOTS,
+    HAS_TABLE,
+    I64_MIN,
+    INTRADAY,
+    MODE,
+    N_DIRTY,
+    N_OUT,
+    N_SLOTS,
+    OUTSIDE,
+    OVERFLOW,
+    RECEIPT_TIME,
+    SHARD,
+    SHARDS,
+    STATUS,
+)
+from marketpipe.domain.ticks import CLOSING_AUCTION, OFFICIAL_CLOSE, OFFICIAL_OPEN
+
+OFFICIAL = OFFICIAL_OPEN | OFFICIAL_CLOSE
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+def room(st, s):
+    """Say whether one more tick of a stream surely fits, or which array must grow."""
+    cfg, levels, streams, slots, _, _, _, _, _, _, _, _, out, _ = st
+    n = levels.shape[0]
+    need = 4 * n + streams[s]["n_open"]
+    if cfg[N_SLOTS] + need > slots.shape[0]:
+        return GROW_SLOTS
+    if cfg[N_OUT] + need + n > out.shape[0]:
+        return GROW_OUT
+    return DONE
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def slow(st, s, root, session, t, a, b, c, price, size, fl, known):
+    """Apply a tick that is late, or a closing print past the close, straight to its slots."""
+    cfg, levels, _, _, _, _, _, _, seg, ses, grp, _, _, _ = st
+    settle_stream(st, s)
+    walk(st, s)
+    for k in range(levels.shape[0]):
+        level = levels[k]
+        if level["derived"] or level["root"] != root:
+            continue
+        f = (fl >> level["shift"]) & 0x1F
+        if session >= 0:
+            if level["kind"] == INTRADAY:
+                continue
+            lo, hi, confirm_at, date = session_edges(level, grp, session)
+        else:
+            lo, hi, confirm_at, date = edges(cfg, level, seg, ses, grp, t)
+        direct(st, s, k, lo, hi, confirm_at, date, f, fl, t, a, b, c, price, size, known)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+def tick(st, s, t, a, b, c, price, size, fl, known):
+    """Apply one tick to one stream; `room` has said that it fits."""
+    cfg, levels, streams, _, aux, runs, run_aux, _, seg, ses, grp, _, _, _ = st
+    n = levels.shape[0]
+    w = streams[s]
+    session = -1
+    inside = True
+    if cfg[HAS_TABLE] and find_segment(cfg, seg, t) < 0:
+        inside = False
+        if fl & CLOSING_AUCTION:
+            session = find_auction(ses, t)
+        if session < 0:
+            cfg[OUTSIDE] += 1
+    for k in range(n):
+        level = levels[k]
+        if level["feed"] >= 0:
+            continue
+        f = (fl >> level["shift"]) & 0x1F
+        official = fl & OFFICIAL if level["shift"] else 0 * fl
+        if f == 0 and official == 0:
+            continue
+        if not inside:
+            if session >= 0:
+                slow(st, s, k, session, t, a, b, c, price, size, fl, known)
+            continue
+        r = runs[s * n + k]
+        if r["status"] == 0 or not r["ts_open"] <= t < r["ts_close"]:
+            lo, hi, confirm_at, date = edges(cfg, level, seg, ses, grp, t)
+            if confirm_at > w["watermark"]:
+                for j in range(k, n):
+                    q = runs[s * n + j]
+                    if (
+                        levels[j]["root"] == k
+                        and q["status"]
+                        and not q["ts_open"] <= t < q["ts_close"]
+                    ):
+                        settle_run(st, s, j)
+                r["ts_open"] = lo
+                r["ts_close"] = hi
+                r["confirm_at"] = confirm_at
+                r["session_date"] = date
+                r["status"] = 1
+        else:
+            confirm_at = r["confirm_at"]
+        if confirm_at <= w["watermark"]:
+            slow(st, s, k, -1, t, a, b, c, price, size, fl, known)
+            continue
+        if not fold(r, f, t, a, b, c, price, size, known):
+            cfg[STATUS] = OVERFLOW
+            return
+        if aux.shape[0] > 0:
+            fold_aux(run_aux[s * n + k], f, fl, t, a, b, c, price, size)
+    if cfg[MODE] == EVENT_TIME:
+        w["watermark"] = max(w["watermark"], t)
+    elif cfg[MODE] == RECEIPT_TIME and known != I64_MIN:
+        w["watermark"] = max(w["watermark"], known - cfg[GRACE])
+    if w["next_close"] <= w["watermark"]:
+        for k in range(n):
+            r = runs[s * n + k]
+            if r["status"] and r["confirm_at"] <= w["watermark"]:
+                settle_run(st, s, k)
+        walk(st, s)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def apply_rows(st, dirty, stream, ts, price, size, ka, kb, kc, flags, known, start):
+    """Apply rows from ``start``; return the row it stopped at, ``cfg[STATUS]`` says why.
+
+    After the last row, pending runs are settled and due bars confirmed; ``n + 1`` is done.
+    """
+    cfg = st[0]
+    streams = st[2]
+    n = ts.shape[0]
+    shards = cfg[SHARDS]
+    cfg[STATUS] = DONE
+    i = start
+    while i < n:
+        s = stream[i]
+        if shards > 1 and s % shards != cfg[SHARD]:
+            i += 1
+            continue
+        full = room(st, s)
+        if full != DONE:
+            cfg[STATUS] = full
+            return i
+        if streams[s]["dirty"] == 0:
+            streams[s]["dirty"] = 1
+            dirty[cfg[N_DIRTY]] = s
+            cfg[N_DIRTY] += 1
+        tick(st, s, ts[i], ka[i], kb[i], kc[i], price[i], size[i], flags[i], known[i])
+        cfg[APPLIED] += 1
+        if cfg[STATUS] == OVERFLOW:
+            return i
+        i += 1
+    while cfg[N_DIRTY] > 0:
+        s = dirty[cfg[N_DIRTY] - 1]
+        full = room(st, s)
+        if full != DONE:
+            cfg[STATUS] = full
+            return n
+        settle_stream(st, s)
+        walk(st, s)
+        streams[s]["dirty"] = 0
+        cfg[N_DIRTY] -= 1
+        if cfg[STATUS] == OVERFLOW:
+            return n
+    return n + 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def apply_one(st, s, t, a, b, c, price, size, fl, known):
+    """Apply one tick, settle it and confirm what is due; return the status."""
+    cfg = st[0]
+    cfg[STATUS] = room(st, s)
+    if cfg[STATUS] != DONE:
+        return cfg[STATUS]
+    tick(st, s, t, a, b, c, price, size, fl, known)
+    cfg[APPLIED] += 1
+    settle_stream(st, s)
+    walk(st, s)
+    return cfg[STATUS]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def advance_all(st, watermark, known, start):
+    """Raise the watermark of every stream and confirm what is due; resumable like `apply_rows`."""
+    cfg = st[0]
+    streams = st[2]
+    cfg[CLOCK_KNOWN] = max(cfg[CLOCK_KNOWN], known)
+    cfg[STATUS] = DONE
+    for s in range(start, streams.shape[0]):
+        full = room(st, s)
+        if full != DONE:
+            cfg[STATUS] = full
+            return s
+        streams[s]["watermark"] = max(streams[s]["watermark"], watermark)
+        walk(st, s)
+        if cfg[STATUS] == OVERFLOW:
+            return s
+    return streams.shape[0]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def refold(st, i, ts, price, size, ka, kb, kc, flags, known):
+    """Fold rows into slot ``i``, whatever its state, without any revision."""
+    cfg, levels, _, slots, aux, _, _, _, _, _, _, _, _, _ = st
+    r = slots[i]
+    shift = levels[r["level"]]["shift"]
+    for row in range(ts.shape[0]):
+        f = (flags[row] >> shift) & 0x1F
+        a, b, c = ka[row], kb[row], kc[row]
+        if not fold(r, f, ts[row], a, b, c, price[row], size[row], known[row]):
+            cfg[STATUS] = OVERFLOW
+            return
+        if aux.shape[0] > 0:
+            fold_aux(aux[i], f, flags[row], ts[row], a, b, c, price[row], size[row])

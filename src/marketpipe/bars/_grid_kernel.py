@@ -1,0 +1,197 @@
+"""Where a tick belongs: segments, intervals, and the slot of an interval."""
+
+from numba import njit
+
+from marketpipe.bars._slot_kernel import clear, clear_aux
+from marketpipe.bars.layout import (
+    CONFIRMED,
+    HAS_TABLE,
+    HINT,
+    INDEXED,
+    INTRADAY,
+    LATE_CAUSE,
+    N_SLOTS,
+    OPEN,
+    WEEKS,
+)
+
+DAY_NS = 86_400_000_000_000
+MONDAY_NS = 4 * DAY_NS
+WALK = 64
+"""Steps back in time before the hash index is built."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def find_segment(cfg, seg, ts):
+    """Return the index of the segment that holds ``ts``, -1 for none."""
+    n = seg.shape[0]
+    hint = cfg[HINT]
+    if hint < n and seg[hint]["open"] <= ts < seg[hint]["close"]:
+        return hint
+    lo = 0
+    hi = n
+    while lo < hi:
+        mid = (lo + hi) // 2
+        if seg[mid]["open"] <= ts:
+            lo = mid + 1
+        else:
+            hi = mid
+    i = lo - 1
+    if i >= 0 and ts < seg[i]["close"]:
+        cfg[HINT] = i
+        return i
+    return -1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def find_auction(ses, ts):
+    """Return the session whose closing auction may still print at ``ts``, -1 for none."""
+    lo = 0
+    hi = ses.shape[0]
+    while lo < hi:
+        mid = (lo + hi) // 2
+        if ses[mid]["close"] <= ts:
+            lo = mid + 1
+        else:
+            hi = mid
+    i = lo - 1
+    if i >= 0 and ts < ses[i]["auction_end"]:
+        return i
+    return -1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def session_edges(level, grp, session):
+    """Return (ts_open, ts_close, confirm_at, session_date) of a day-like bar."""
+    g = level["length"]
+    return grp[g, session, 0], grp[g, session, 1], grp[g, session, 2], grp[g, session, 3]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def edges(cfg, level, seg, ses, grp, ts):
+    """Return (ts_open, ts_close, confirm_at, session_date) of the bar that holds ``ts``.
+
+    ``ts`` lies in a segment, or there is no table and the grid is that of UTC.
+    """
+    if cfg[HAS_TABLE]:
+        i = find_segment(cfg, seg, ts)
+        session = seg[i]["session"]
+        if level["kind"] != INTRADAY:
+            return session_edges(level, grp, session)
+        start = seg[i]["open"]
+        lo = start + (ts - start) // level["length"] * level["length"]
+        hi = min(lo + level["length"], seg[i]["close"])
+        return lo, hi, hi, ses[session]["date"]
+    origin = MONDAY_NS if level["kind"] == WEEKS else 0
+    lo = origin + (ts - origin) // level["length"] * level["length"]
+    hi = lo + level["length"]
+    return lo, hi, hi, lo // DAY_NS
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+def _bucket(stream, level, ts_open, size):
+    """Hash an identity into a table of ``size`` (a power of two) entries."""
+    h = (ts_open // 1_000_000_000 & 0x7FFFFFFF) * 0x9E3779B1 + stream * 0x85EBCA77 + level * 0x27D4EB2F
+    h = h ^ (h >> 29)
+    h = (h & 0x7FFFFFFF) * 0x9E3779B1
+    return (h >> 16) & (size - 1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def index_add(index, slots, i):
+    """Enter slot ``i`` into the hash index."""
+    h = _bucket(slots[i]["stream"], slots[i]["level"], slots[i]["ts_open"], index.shape[0])
+    while index[h] != 0:
+        h = (h + 1) & (index.shape[0] - 1)
+    index[h] = i + 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def index_all(cfg, index, slots):
+    """Build the hash index of every slot."""
+    for i in range(index.shape[0]):
+        index[i] = 0
+    for i in range(cfg[N_SLOTS]):
+        index_add(index, slots, i)
+    cfg[INDEXED] = 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def find(cfg, slots, last, index, levels_n, s, k, ts_open):
+    """Return (slot, successor): the slot of an interval or -1, and the one after the gap."""
+    after = -1
+    i = last[s * levels_n + k]
+    if i < 0 or slots[i]["ts_open"] < ts_open:
+        return -1, after
+    if slots[i]["ts_open"] == ts_open:
+        return i, after
+    if cfg[INDEXED] == 0:
+        for _ in range(WALK):
+            if i < 0 or slots[i]["ts_open"] <= ts_open:
+                break
+            after = i
+            i = slots[i]["prev"]
+        if i < 0 or slots[i]["ts_open"] < ts_open:
+            return -1, after
+        if slots[i]["ts_open"] == ts_open:
+            return i, after
+        index_all(cfg, index, slots)
+    h = _bucket(s, k, ts_open, index.shape[0])
+    while index[h] != 0:
+        i = index[h] - 1
+        if slots[i]["ts_open"] == ts_open and slots[i]["stream"] == s and slots[i]["level"] == k:
+            return i, -1
+        h = (h + 1) & (index.shape[0] - 1)
+    return -1, -1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def place(st, s, k, lo, hi, confirm_at, date, late):
+    """Return the slot of an interval; take a new one where there is none yet.
+
+    For a late tick (``late``), a new slot whose ``confirm_at`` the watermark has passed is
+    born confirmed, and its first revision has the cause ``late``. Otherwise it is born open,
+    though it may be due at once. The caller has seen to free room.
+    """
+    cfg, levels, streams, slots, aux, _, _, last, _, _, _, index, _, _ = st
+    n = levels.shape[0]
+    i, after = find(cfg, slots, last, index, n, s, k, lo)
+    if i >= 0:
+        return i
+    i = cfg[N_SLOTS]
+    cfg[N_SLOTS] = i + 1
+    r = slots[i]
+    clear(r)
+    if aux.shape[0] > 0:
+        clear_aux(aux[i])
+    r["ts_open"] = lo
+    r["ts_close"] = hi
+    r["confirm_at"] = confirm_at
+    r["stream"] = s
+    r["level"] = k
+    r["session_date"] = date
+    r["revision"] = -1
+    r["cause"] = 0
+    r["next_open"] = -1
+    at = s * n + k
+    if last[at] < 0 or slots[last[at]]["ts_open"] < lo:
+        r["prev"] = last[at]
+        last[at] = i
+    elif after >= 0:
+        r["prev"] = slots[after]["prev"]
+        slots[after]["prev"] = i
+    else:
+        r["prev"] = -1
+    if cfg[INDEXED]:
+        index_add(index, slots, i)
+    w = streams[s]
+    if late and confirm_at <= w["watermark"]:
+        r["status"] = CONFIRMED
+        r["cause"] = LATE_CAUSE
+    else:
+        r["status"] = OPEN
+        r["next_open"] = w["open_head"]
+        w["open_head"] = i
+        w["n_open"] += 1
+        w["next_close"] = min(w["next_close"], confirm_at)
+    return i

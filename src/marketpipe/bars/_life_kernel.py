@@ -1,0 +1,290 @@
+"""A bar's life: pending runs reach their slots, the watermark confirms, late ticks revise."""
+
+from numba import njit
+
+from marketpipe.bars._grid_kernel import edges, place
+from marketpipe.bars._slot_kernel import (
+    clear,
+    clear_aux,
+    fold,
+    fold_aux,
+    less,
+    merge,
+    merge_aux,
+)
+from marketpipe.bars._sums_kernel import HI_MAX, carry, ratio, times
+from marketpipe.bars.layout import (
+    ALL_NON_ZERO,
+    CLOCK,
+    CLOCK_KNOWN,
+    CONFIRMED,
+    EMIT,
+    FIRST,
+    GRACE,
+    I64_MAX,
+    I64_MIN,
+    INTRADAY,
+    LATE,
+    LATE_CAUSE,
+    MODE,
+    N_OUT,
+    OVERFLOW,
+    STATUS,
+)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def content(st, i):
+    """Return what a slot says: (emittable, open, high, low, close, sums…, official prices)."""
+    cfg, levels, _, slots, aux, _, _, _, _, _, _, _, _, _ = st
+    r = slots[i]
+    opened = r["open"]
+    closed = r["close"]
+    has = r["first_ts"] != I64_MAX
+    xvh = xvl = xnh = xnl = oo = oc = 0 * opened
+    if aux.shape[0] > 0:
+        x = aux[i]
+        if x["half_ts"] != I64_MAX:
+            if not has:
+                opened = x["half_px"]
+                closed = x["half_px"]
+            elif less(
+                x["half_ts"], x["half_a"], x["half_b"], x["half_c"],
+                r["first_ts"], r["first_a"], r["first_b"], r["first_c"],
+            ):  # fmt: skip
+                opened = x["half_px"]
+            has = True
+        xvh = x["xvol_hi"]
+        xvl = x["xvol_lo"]
+        xnh = x["xnot_hi"]
+        xnl = x["xnot_lo"]
+        if levels[r["level"]]["kind"] != INTRADAY:
+            oo = x["official_open"]
+            oc = x["official_close"]
+    ok = has and r["high"] != I64_MIN
+    if ok and cfg[ALL_NON_ZERO] and levels[r["level"]]["derived"] == 0:
+        ok = (
+            opened != 0
+            and closed != 0
+            and r["high"] != 0
+            and r["low"] != 0
+            and (r["vol_hi"] != 0 or r["vol_lo"] != 0)
+        )
+    return (
+        ok, opened, r["high"], r["low"], closed, r["vol_hi"], r["vol_lo"], r["not_hi"],
+        r["not_lo"], r["count"], xvh, xvl, xnh, xnl, oo, oc,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def emit(st, i):
+    """Write the slot as it is now to the output."""
+    cfg, levels, _, slots, aux, _, _, _, _, _, _, _, out, out_aux = st
+    if cfg[EMIT] == 0 or levels[slots[i]["level"]]["visible"] == 0:
+        return
+    n = cfg[N_OUT]
+    out[n] = slots[i]
+    if aux.shape[0] > 0:
+        out_aux[n] = aux[i]
+    cfg[N_OUT] = n + 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def revise(st, i, before, cause, known):
+    """Count and write a revision if a confirmed slot no longer says what it said."""
+    _, _, _, slots, _, _, _, _, _, _, _, _, _, _ = st
+    r = slots[i]
+    after = content(st, i)
+    if not after[0] or (r["revision"] >= 0 and after == before):
+        return
+    r["revision"] += 1
+    r["cause"] = cause
+    r["known_at"] = max(r["known_at"], known)
+    emit(st, i)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def share(c):
+    """Return what an emitted bar adds to a bar above it: volume, notional, volume * vwap."""
+    if not c[0]:
+        zero = 0 * c[1]
+        return zero, zero, zero, zero, zero, zero, zero
+    nhi, nlo = carry(c[7] - c[12], c[8] - c[13])
+    dhi, dlo = carry(c[5] - c[10], c[6] - c[11])
+    vwap = ratio(nhi, nlo, dhi, dlo)
+    whi = wlo = 0 * c[1]
+    if vwap >= 0:
+        whi, wlo = times(c[5], c[6], vwap)
+    return c[5], c[6], c[7], c[8], c[9], whi, wlo
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def contribute(st, i, before, cause, known):
+    """Carry the change of an emitted base bar into the bars derived from it.
+
+    Sums change by the difference, extremes and edges by merging: a base bar only ever grows
+    here (what shrinks it, a cancel or a correction, rebuilds the derived bars whole).
+    """
+    cfg, levels, streams, slots, aux, _, _, _, seg, ses, grp, _, _, _ = st
+    r = slots[i]
+    base = r["level"]
+    for d in range(levels.shape[0]):
+        if levels[d]["derived"] == 0 or levels[d]["feed"] != base:
+            continue
+        after = content(st, i)
+        if not after[0]:
+            continue
+        lo, hi, confirm_at, date = edges(cfg, levels[d], seg, ses, grp, r["ts_open"])
+        j = place(st, r["stream"], d, lo, hi, confirm_at, date, cause != FIRST)
+        was = content(st, j)
+        old = share(before)
+        new = share(after)
+        t = slots[j]
+        x = aux[j]
+        if r["ts_open"] <= t["first_ts"]:
+            t["first_ts"] = r["ts_open"]
+            t["open"] = after[1]
+        if r["ts_open"] >= t["last_ts"]:
+            t["last_ts"] = r["ts_open"]
+            t["close"] = after[4]
+        t["high"] = max(t["high"], after[2])
+        t["low"] = min(t["low"], after[3])
+        t["vol_hi"], t["vol_lo"] = carry(t["vol_hi"] + new[0] - old[0], t["vol_lo"] + new[1] - old[1])
+        dhi, dlo = carry(new[2] - old[2], new[3] - old[3])
+        t["not_hi"], t["not_lo"] = carry(t["not_hi"] + dhi, t["not_lo"] + dlo)
+        if t["not_hi"] > HI_MAX:
+            cfg[STATUS] = OVERFLOW
+        t["count"] += new[4] - old[4]
+        whi, wlo = carry(new[5] - old[5], new[6] - old[6])
+        x["xnot_hi"], x["xnot_lo"] = carry(x["xnot_hi"] + dhi - whi, x["xnot_lo"] + dlo - wlo)
+        t["known_at"] = max(t["known_at"], r["known_at"])
+        if t["confirm_at"] <= streams[r["stream"]]["watermark"] and t["status"] == CONFIRMED:
+            revise(st, j, was, cause, known)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def confirm(st, i):
+    """Confirm a slot that the watermark has passed."""
+    cfg, _, _, slots, _, _, _, _, _, _, _, _, _, _ = st
+    r = slots[i]
+    r["status"] = CONFIRMED
+    nothing = content(st, i)
+    if not nothing[0]:
+        r["cause"] = LATE_CAUSE
+        return
+    known = r["confirm_at"] + cfg[GRACE]
+    if cfg[MODE] == CLOCK:
+        known = cfg[CLOCK_KNOWN]
+    r["revision"] = 0
+    r["cause"] = FIRST
+    r["known_at"] = max(r["known_at"], known)
+    emit(st, i)
+    before = (
+        False, nothing[1], nothing[2], nothing[3], nothing[4], nothing[5], nothing[6], nothing[7],
+        nothing[8], nothing[9], nothing[10], nothing[11], nothing[12], nothing[13], nothing[14],
+        nothing[15],
+    )  # fmt: skip
+    contribute(st, i, before, FIRST, known)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def walk(st, s):
+    """Confirm every bar of a stream that its watermark has passed, base bars first."""
+    _, levels, streams, slots, _, _, _, _, _, _, _, _, _, _ = st
+    w = streams[s]
+    if w["next_close"] > w["watermark"]:
+        return
+    for derived in range(2):
+        i = w["open_head"]
+        before = -1
+        soonest = I64_MAX
+        while i >= 0:
+            r = slots[i]
+            after = r["next_open"]
+            due = r["confirm_at"] <= w["watermark"] and levels[r["level"]]["derived"] == derived
+            if due:
+                if before < 0:
+                    # a derived bar that `confirm` opens goes in front of this one
+                    w["open_head"] = after
+                else:
+                    slots[before]["next_open"] = after
+                w["n_open"] -= 1
+                r["next_open"] = -1
+                head = w["open_head"]
+                confirm(st, i)
+                if before < 0 and w["open_head"] != head:
+                    before = w["open_head"]
+                    while slots[before]["next_open"] != head:
+                        before = slots[before]["next_open"]
+            else:
+                soonest = min(soonest, r["confirm_at"])
+                before = i
+            i = after
+        w["next_close"] = soonest
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def settle_run(st, s, k):
+    """Merge a pending run into its slot and into the runs that it feeds."""
+    cfg, levels, _, slots, aux, runs, run_aux, _, seg, ses, grp, _, _, _ = st
+    n = levels.shape[0]
+    r = runs[s * n + k]
+    has_aux = aux.shape[0] > 0
+    i = place(
+        st, s, k, r["ts_open"], r["ts_close"], r["confirm_at"], r["session_date"], False
+    )
+    if not merge(slots[i], r):
+        cfg[STATUS] = OVERFLOW
+    if has_aux:
+        merge_aux(aux[i], run_aux[s * n + k])
+    for p in range(k + 1, n):
+        if levels[p]["feed"] != k or levels[p]["derived"]:
+            continue
+        q = runs[s * n + p]
+        if q["status"] == 0:
+            q["ts_open"], q["ts_close"], q["confirm_at"], q["session_date"] = edges(
+                cfg, levels[p], seg, ses, grp, r["ts_open"]
+            )
+            q["status"] = 1
+        if not merge(q, r):
+            cfg[STATUS] = OVERFLOW
+        if has_aux:
+            merge_aux(run_aux[s * n + p], run_aux[s * n + k])
+    clear(r)
+    if has_aux:
+        clear_aux(run_aux[s * n + k])
+    r["status"] = 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def settle_stream(st, s):
+    """Merge every pending run of a stream, finest first."""
+    _, levels, _, _, _, runs, _, _, _, _, _, _, _, _ = st
+    n = levels.shape[0]
+    for k in range(n):
+        if runs[s * n + k]["status"]:
+            settle_run(st, s, k)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def direct(st, s, k, lo, hi, confirm_at, date, f, fl, t, a, b, c, price, size, known):
+    """Fold a tick straight into its slot; a confirmed one gets a revision."""
+    cfg, _, streams, slots, aux, _, _, _, _, _, _, _, _, _ = st
+    i = place(st, s, k, lo, hi, confirm_at, date, True)
+    r = slots[i]
+    before = content(st, i)
+    if not fold(r, f, t, a, b, c, price, size, known):
+        cfg[STATUS] = OVERFLOW
+        return
+    if aux.shape[0] > 0:
+        fold_aux(aux[i], f, fl, t, a, b, c, price, size)
+    if r["status"] != CONFIRMED:
+        return
+    cfg[LATE] += 1
+    seen = max(streams[s]["watermark"], known)
+    if cfg[MODE] == CLOCK:
+        seen = max(cfg[CLOCK_KNOWN], known)
+    revision = r["revision"]
+    revise(st, i, before, LATE_CAUSE, seen)
+    if r["revision"] != revision:
+        contribute(st, i, before, LATE_CAUSE, seen)

@@ -1,0 +1,15 @@
+"""Shared fixtures: where the real market data is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def market_data() -> Path:
+    """Folder of real market data; the test skips where it is not configured."""
+    folder = os.environ.get("MARKETPIPE_TEST_DATA")
+    if not folder:
+        pytest.skip("MARKETPIPE_TEST_DATA is not set: it names the folder of real market data")
+    return Path(folder).resolve()
