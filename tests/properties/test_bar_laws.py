@@ -1,6 +1,10 @@
 """The laws of the bar algebra; a child process repeats them with the kernel uncompiled."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +14,12 @@ from hypothesis import strategies as st
 import oracle
 from marketpipe.bars.engine import BarEngine
 from marketpipe.bars.events import bars_of
+from marketpipe.bars.state import EngineState
+from marketpipe.domain.bars import OHLCVBar, SymbolBarsAggregate
 from marketpipe.domain.batches import StreamKey
 from marketpipe.domain.sessions import session_table
 from marketpipe.domain.ticks import PLAIN, Ticks
-from marketpipe.domain.units import NULL_I64
+from marketpipe.domain.units import DAY_NS, NULL_I64
 
 SECOND = 1_000_000_000
 OPEN = 1_704_205_800 * SECOND  # 2024-01-02 14:30Z, Tuesday, the open of XNYS
@@ -103,3 +109,137 @@ def test_bars_any_order_and_split_equal_the_oracle(trades, timeframes, grid, cut
     for arrival in (trades, sorted(trades, key=lambda t: t.ts), order):
         engine = BarEngine(timeframes, calendar=calendar, session=session)
         assert run(engine, arrival, cuts) == expected
+
+
+@settings(deadline=None)
+@given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.integers(2, 3), st.data())
+def test_bars_any_partition_merged_equal_the_whole(trades, timeframes, grid, parts, data):
+    calendar, session = grid
+    owners = data.draw(
+        st.lists(st.integers(0, parts - 1), min_size=len(trades), max_size=len(trades))
+    )
+    whole = BarEngine(timeframes, calendar=calendar, session=session)
+    expected = run(whole, trades, [])
+    merged = BarEngine(timeframes, calendar=calendar, session=session)
+    for part in data.draw(st.permutations(range(parts))):
+        engine = BarEngine(timeframes, calendar=calendar, session=session)
+        engine.apply(ticks([t for t, o in zip(trades, owners, strict=True) if o == part]))
+        merged.merge(engine.save())
+    merged.flush()
+    assert content(merged.bars()) == expected
+
+
+@settings(deadline=None)
+@given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.integers(0, 40), st.integers(1, 3))
+def test_state_saved_and_loaded_anywhere_changes_nothing(
+    trades, timeframes, grid, cut, workers
+):
+    calendar, session = grid
+    cut %= len(trades) + 1
+
+    def engine() -> BarEngine:
+        return BarEngine(timeframes, calendar=calendar, session=session, workers=workers)
+
+    straight, before, after = engine(), engine(), engine()
+    straight.apply(ticks(trades[:cut]))
+    before.apply(ticks(trades[:cut]))
+    after.load(EngineState.from_bytes(before.save().to_bytes()))
+    assert after.save() == before.save()
+    first = straight.apply(ticks(trades[cut:])).to_arrow()
+    second = after.apply(ticks(trades[cut:])).to_arrow()
+    assert second == first
+    assert after.flush().to_arrow() == straight.flush().to_arrow()
+    assert after.save() == straight.save()
+    assert after.bars() == straight.bars()
+
+
+@settings(deadline=None)
+@given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.integers(0, 40))
+def test_sessions_detached_and_attached_change_nothing(trades, timeframes, grid, cut):
+    calendar, session = grid
+    cut %= len(trades) + 1
+    straight = BarEngine(timeframes, calendar=calendar, session=session)
+    expected = run(straight, trades, [])
+    engine = BarEngine(timeframes, calendar=calendar, session=session)
+    engine.apply(ticks(trades[:cut]))
+    kept = engine.detach(before_date=OPEN // DAY_NS + 1)
+    engine.attach(kept)
+    engine.apply(ticks(trades[cut:]))
+    engine.flush()
+    assert content(engine.bars()) == expected
+
+
+@settings(deadline=None)
+@given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.lists(st.integers(0, 40), max_size=4))
+def test_events_any_split_are_the_same_and_end_in_the_bars(trades, timeframes, grid, cuts):
+    calendar, session = grid
+
+    def events(cuts: Sequence[int]) -> tuple[list[OHLCVBar], BarEngine]:
+        engine = BarEngine(timeframes, calendar=calendar, session=session)
+        out: list[OHLCVBar] = []
+        edges = sorted({0, len(trades), *(c % (len(trades) + 1) for c in cuts)})
+        for lo, hi in zip(edges, edges[1:], strict=False):
+            out.extend(e.bar for e in engine.apply(ticks(trades[lo:hi])))
+        out.extend(e.bar for e in engine.flush())
+        return out, engine
+
+    whole, engine = events([])
+    split, _ = events(cuts)
+
+    def ordered(bars: list[OHLCVBar]) -> list[OHLCVBar]:
+        settled = [replace(bar, state="confirmed") for bar in bars]
+        return sorted(settled, key=lambda b: (b.identity, b.revision))
+
+    assert ordered(split) == ordered(whole)
+    days: dict[tuple[object, ...], SymbolBarsAggregate] = {}
+    for bar in ordered(whole):
+        days.setdefault((bar.symbol, bar.timeframe, bar.session_date), SymbolBarsAggregate()).add(bar)
+        assert bar.cause == ("late" if bar.revision else bar.cause)
+        assert bar.cause in {"first", "late"}
+        assert bar.known_at >= bar.ts_close
+    latest = {b.identity: replace(b, state="confirmed") for b in ordered(whole)}
+    kept = {b.identity: replace(b, state="confirmed") for b in bars_of(engine.bars())}
+    assert latest == kept
+
+
+@settings(deadline=None)
+@given(sessions_of_trades(), TIMEFRAMES)
+def test_bars_rolled_up_conserve_volume_and_keep_their_bounds(trades, timeframes):
+    engine = BarEngine([*timeframes, "1m", "1h", "1d"])
+    bars = [*run(engine, trades, []).items()]
+    for (_, _, ts_open), (ts_close, o, h, low, c, *_rest) in bars:
+        assert ts_open < ts_close
+        assert low <= min(o, c) <= max(o, c) <= h
+    for symbol in SYMBOLS:
+        mine = [t for t in trades if t.symbol == symbol]
+        for tf in ("1m", "1h", "1d"):
+            rows = [v for (s, t, _), v in bars if (s, t) == (symbol, tf)]
+            assert sum(v[5] for v in rows) == sum(t.size for t in mine)
+            assert sum(v[6] for v in rows) == sum(t.size * t.price for t in mine)
+            assert sum(v[8] for v in rows) == len(mine)
+
+
+@settings(deadline=None)
+@given(sessions_of_trades(), st.integers(-400, 400))
+def test_live_only_the_clock_closes_bars(trades, offset):
+    future = oracle.Trade("AAA", OPEN + 10**6 * SECOND, 10**6, 5, 5)
+    engine = BarEngine(["1m", "1d"], watermark="clock")
+    assert len(engine.apply(ticks([*trades, future]))) == 0
+    clock = OPEN + offset * SECOND
+    closed = [e.bar for e in engine.advance(clock, clock + 7)]
+    assert all(bar.ts_close <= clock and bar.known_at == clock + 7 for bar in closed)
+    still = {b.identity for b in bars_of(engine.forming().to_arrow())}
+    assert all(identity[-1] > clock - DAY_NS for identity in still)
+    expected = oracle.bars([*trades, future], ["1m", "1d"])
+    assert {(b.symbol, b.timeframe, b.ts_open) for b in closed} == {
+        key for key, value in expected.items() if value[0] <= clock
+    }
+
+
+def test_laws_hold_with_the_kernel_uncompiled():
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        return
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+    env = {**os.environ, "NUMBA_DISABLE_JIT": "1", "HYPOTHESIS_PROFILE": "uncompiled"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]

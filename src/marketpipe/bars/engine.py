@@ -1,12 +1,9 @@
 """`BarEngine`: ticks in, bars and their revisions out; deterministic, without a clock."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from marketpipe.bars.columns import Columnar, TickReader
 from marketpipe.bars.events import NO_EVENTS, BarEvents
@@ -19,17 +16,14 @@ from marketpipe.bars.layout import (
     GRACE,
     I64_MAX,
     I64_MIN,
-    LATE,
     MODE,
     N_OUT,
-    OPEN,
-    OUTSIDE,
     RECEIPT_TIME,
     SLOT,
 )
-from marketpipe.bars.output import Naming, Records, emittable, to_table
+from marketpipe.bars.ledger import BarLedger
 from marketpipe.bars.plan import Plan
-from marketpipe.bars.shard import Shard
+from marketpipe.bars.repair import Recompute, RepairCause, answer, requests
 from marketpipe.domain.bars import BarEvent
 from marketpipe.domain.batches import I64, StreamKey
 from marketpipe.domain.findings import Findings
@@ -55,7 +49,7 @@ OnBar: TypeAlias = Callable[[BarEvent], None]
 _MODES = {"event": EVENT_TIME, "receipt": RECEIPT_TIME, "clock": CLOCK}
 
 
-class BarEngine:
+class BarEngine(BarLedger):
     """Builds bars of any set of timeframes for any number of symbols.
 
     The final bars depend on the set of ticks alone: not on their order, their batches, or how
@@ -110,35 +104,32 @@ class BarEngine:
         if isinstance(timeframes, str):
             timeframes = timeframes.split(",")
         wanted = [Timeframe.parse(tf) if isinstance(tf, str) else tf for tf in timeframes]
-        self.rule_set = rules
-        self.price_type = price_type
-        self.watermark = watermark
-        self.calendar = calendar
         trades = price_type == "trade"
         own_grid = trades and rules.anchoring == "ny_day"
-        self.session = _session(session, calendar, rules.name if own_grid else "")
-        grid_session = NY_DAY if own_grid else self.session
+        session = _session(session, calendar, rules.name if own_grid else "")
+        grid_session = NY_DAY if own_grid else session
         by_bars = trades and rules.rollup == "bars"
-        self.plan = Plan.make(
+        plan = Plan.make(
             wanted,
             rollup="bars" if by_bars else "ticks",
             split_days=by_bars,
             tables=uses_table(calendar, grid_session),
         )
-        self.grid = SessionGrid(calendar, grid_session, self.plan, overrides)
-        self._settings = {
-            MODE: _MODES[watermark],
-            GRACE: grace_ns,
-            EMIT: int(events),
-            ALL_NON_ZERO: int(trades and rules.emission == "all_non_zero"),
-        }
-        self._shards = [
-            Shard(self.plan, self._settings, shard=i, shards=workers) for i in range(workers)
-        ]
-        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
-        self._streams: tuple[StreamKey, ...] = ()
-        self._codes: dict[str, int] = {}
-        self._row = 0
+        super().__init__(
+            plan,
+            SessionGrid(calendar, grid_session, plan, overrides),
+            rule_set=rules,
+            price_type=price_type,
+            session=session,
+            watermark=watermark,
+            settings={
+                MODE: _MODES[watermark],
+                GRACE: grace_ns,
+                EMIT: int(events),
+                ALL_NON_ZERO: int(trades and rules.emission == "all_non_zero"),
+            },
+            workers=workers,
+        )
         self._callbacks: list[OnBar] = []
         self._reader: TickReader | None = None
 
@@ -244,36 +235,6 @@ class BarEngine:
         """Confirm every bar, as the end of a file does."""
         return self.advance(I64_MAX, I64_MIN if self.watermark != "clock" else MAX_TS_NS)
 
-    # -- bars out ------------------------------------------------------------------------------
-
-    def bars(self, *, forming: bool = False) -> pa.Table:
-        """Return every bar kept, its latest revision, as a table of the schema `BARS`.
-
-        Sorted by symbol, timeframe and time.
-
-        Parameters
-        ----------
-        forming : whether to add the bars that are still open
-        """
-        rows, aux = self._gather()
-        ok = self._emittable(rows, aux) & (self.plan.levels["visible"][rows["level"]] != 0)
-        ok &= (rows["revision"] >= 0) | (forming & (rows["status"] == OPEN))
-        rows, aux = rows[ok], None if aux is None else aux[ok]
-        rank = np.argsort(np.argsort([tuple(s) for s in self._streams], axis=0)[:, 2])
-        order = np.lexsort((rows["ts_open"], rows["level"], rank[rows["stream"]]))
-        return to_table(
-            rows[order], None if aux is None else aux[order], self.naming, self._watermarks()
-        )
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Ticks outside the session, late ticks by timeframe touched, and slots kept."""
-        return {
-            "outside_session": sum(int(s.cfg[OUTSIDE]) for s in self._shards),
-            "late": sum(int(s.cfg[LATE]) for s in self._shards),
-            "bars": sum(len(s.used()[0]) for s in self._shards),
-        }
-
     @property
     def findings(self) -> Findings:
         """What the normalizer found in tables given to `apply`."""
@@ -283,48 +244,56 @@ class BarEngine:
         """Call back with every forming, confirmed and revised bar, after each `apply`."""
         self._callbacks.append(callback)
 
-    @property
-    def naming(self) -> Naming:
-        """What turns slots into rows: the series, the timeframes, the ends of sessions."""
-        table = self.grid.table
-        return Naming(
-            streams=self._streams,
-            timeframes=self.plan.timeframes,
-            price_type=self.price_type,
-            rule_set=self.rule_set.name,
-            session=self.session,
-            timed=self.watermark != "event",
-            dates=table.date if table is not None else np.zeros(0, np.int32),
-            closes=table.close_ns if table is not None else np.zeros(0, np.int64),
-        )
+    # -- repairs -------------------------------------------------------------------------------
+
+    def request_recompute(
+        self, stream: StreamKey | str, ts_event: int, cause: RepairCause
+    ) -> tuple[Recompute, ...]:
+        """Name the bars that a cancelled or corrected trade was part of, finest first.
+
+        Parameters
+        ----------
+        stream : the stream, or the symbol of an `apply_trade` stream
+        ts_event : ns of the original trade
+        """
+        key = StreamKey("local", "", stream) if isinstance(stream, str) else stream
+        code = self._code(key)
+        return requests(self._shards[code % len(self._shards)], code, key, ts_event, cause)
+
+    def recompute(self, request: Recompute, ticks: Ticks, known_at: int) -> BarEvents:
+        """Rebuild a bar from all of its trades that are left; return its revisions, if any.
+
+        Parameters
+        ----------
+        request : what `request_recompute` named
+        ticks : every trade of that stream in the bar, none else; empty makes the bar void
+        known_at : ns when the cancel or correction became known
+
+        Raises
+        ------
+        EngineError
+            If the bar is not here, or a trade is not of it.
+        """
+        code = self._code(request.stream)
+        answer(self._shards[code % len(self._shards)], code, request, ticks, known_at)
+        return self._events(None)
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _name(self, streams: tuple[StreamKey, ...]) -> None:
-        known = len(self._streams)
-        if streams[:known] != self._streams[: len(streams)]:
-            raise EngineError(
-                "the streams of this batch do not continue those before it; use one engine per "
-                "source, and codes that only ever grow"
-            )
-        if len(streams) > known:
-            self._streams = streams
-            for shard in self._shards:
-                shard.add_streams(len(streams))
+    def _code(self, key: StreamKey) -> int:
+        if key not in self._streams:
+            raise EngineError(f"stream: was {tuple(key)}; this engine has seen no tick of it")
+        return self._streams.index(key)
 
     def _add_symbol(self, symbol: str) -> int:
         if not is_valid_symbol(symbol):
-            raise InputError(f"symbol: was {symbol[:40]!r}; expected a name such as AAPL or BTC/USD")
+            raise InputError(
+                f"symbol: was {symbol[:40]!r}; expected a name such as AAPL or BTC/USD"
+            )
         code = len(self._streams)
         self._codes[symbol] = code
         self._name((*self._streams, StreamKey("local", "", symbol)))
         return code
-
-    def _see(self, first_ns: int, last_ns: int) -> None:
-        if self.grid.widen(first_ns, last_ns):
-            records = self.grid.records()
-            for shard in self._shards:
-                shard.set_table(*records)
 
     def _events(self, touched: I64 | None) -> BarEvents:
         taken = [shard.take() for shard in self._shards if shard.cfg[N_OUT]]
@@ -362,25 +331,6 @@ class BarEngine:
             rows[ok], None if aux is None else aux[ok], self.naming, self._watermarks()
         )
 
-    def _gather(self) -> tuple[Records, Records | None]:
-        used = [shard.used() for shard in self._shards]
-        auxes = [aux for _, aux in used if aux is not None]
-        if len(used) == 1:
-            return used[0]
-        return (
-            np.concatenate([rows for rows, _ in used]),
-            np.concatenate(auxes) if auxes else None,
-        )
-
-    def _watermarks(self) -> I64:
-        if len(self._shards) == 1:
-            marks: I64 = self._shards[0].streams["watermark"]
-            return marks
-        return np.max([shard.streams["watermark"] for shard in self._shards], axis=0)
-
-    def _emittable(self, rows: Records, aux: Records | None) -> npt.NDArray[np.bool_]:
-        return emittable(rows, aux, bool(self._settings[ALL_NON_ZERO]), self.plan)
-
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
@@ -398,7 +348,5 @@ def _session(session: str | None, calendar: str, own_grid: str) -> str:
         return CONTINUOUS
     chosen = session or (CONTINUOUS if calendar == ALWAYS_OPEN else REGULAR)
     if chosen not in (REGULAR, EXTENDED, CONTINUOUS):
-        raise CalendarError(
-            f"session: was {session!r}; expected regular, extended or continuous"
-        )
+        raise CalendarError(f"session: was {session!r}; expected regular, extended or continuous")
     return chosen

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from marketpipe.bars.layout import DAYS, INTRADAY, LEVEL, WEEKS
-from marketpipe.domain.sessions import SessionTable
 from marketpipe.domain.ticks import DAY_SHIFT
 from marketpipe.domain.timeframe import Timeframe
 from marketpipe.domain.units import DAY_NS

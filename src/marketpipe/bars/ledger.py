@@ -1,0 +1,282 @@
+"""The bars that an engine keeps: shards, their streams, their state as a value."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from marketpipe.bars.grid import SessionGrid
+from marketpipe.bars.layout import (
+    ALL_NON_ZERO,
+    AUX,
+    CONFIRMED,
+    GRACE,
+    LATE,
+    OPEN,
+    OUTSIDE,
+    blank_aux,
+)
+from marketpipe.bars.output import Naming, Records, emittable, to_table
+from marketpipe.bars.plan import Plan
+from marketpipe.bars.relink import refill
+from marketpipe.bars.shard import Shard
+from marketpipe.bars.state import EngineState
+from marketpipe.domain.batches import I64, StreamKey
+from marketpipe.errors import EngineError, StateError
+from marketpipe.normalize.ruleset import RuleSet
+
+
+class BarLedger:
+    """Bars of any number of streams, dealt out among shards.
+
+    `marketpipe.bars.BarEngine` adds how ticks come in and events go out.
+
+    Parameters
+    ----------
+    plan, grid : timeframes, and where sessions lie
+    rule_set, price_type, session : parts of the series
+    watermark : ``event``, ``receipt`` or ``clock``
+    settings : positions and values of the kernel's configuration
+    workers : number of shards, one thread each
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        grid: SessionGrid,
+        *,
+        rule_set: RuleSet,
+        price_type: str,
+        session: str,
+        watermark: str,
+        settings: dict[int, int],
+        workers: int,
+    ) -> None:
+        self.plan, self.grid = plan, grid
+        self.rule_set, self.price_type, self.session = rule_set, price_type, session
+        self.watermark = watermark
+        self._settings = settings
+        self._shards = self._new_shards(workers)
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+        self._streams: tuple[StreamKey, ...] = ()
+        self._codes: dict[str, int] = {}
+        self._row = 0
+
+    def _new_shards(self, n: int) -> list[Shard]:
+        return [Shard(self.plan, self._settings, shard=i, shards=n) for i in range(n)]
+
+    def bars(self, *, forming: bool = False) -> pa.Table:
+        """Return every bar kept, its latest revision, as a table of the schema `BARS`.
+
+        Sorted by symbol, timeframe and time.
+
+        Parameters
+        ----------
+        forming : whether to add the bars that are still open
+        """
+        return self._table(*self._gather(), forming=forming)
+
+    def _table(self, rows: Records, aux: Records | None, *, forming: bool) -> pa.Table:
+        ok = self._emittable(rows, aux) & (self.plan.levels["visible"][rows["level"]] != 0)
+        ok &= (rows["revision"] >= 0) | (forming & (rows["status"] == OPEN))
+        rows, aux = rows[ok], None if aux is None else aux[ok]
+        rank = np.argsort(np.argsort([tuple(s) for s in self._streams], axis=0)[:, 2])
+        order = np.lexsort((rows["ts_open"], rows["level"], rank[rows["stream"]]))
+        return to_table(
+            rows[order], None if aux is None else aux[order], self.naming, self._watermarks()
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Ticks outside the session, late ones (once per timeframe), and bars in memory."""
+        return {
+            "outside_session": sum(int(s.cfg[OUTSIDE]) for s in self._shards),
+            "late": sum(int(s.cfg[LATE]) for s in self._shards),
+            "bars": sum(len(s.used()[0]) for s in self._shards),
+        }
+
+    @property
+    def naming(self) -> Naming:
+        """What turns slots into rows: the series, the timeframes, the ends of sessions."""
+        table = self.grid.table
+        return Naming(
+            streams=self._streams,
+            timeframes=self.plan.timeframes,
+            price_type=self.price_type,
+            rule_set=self.rule_set.name,
+            session=self.session,
+            timed=self.watermark != "event",
+            dates=table.date if table is not None else np.zeros(0, np.int32),
+            closes=table.close_ns if table is not None else np.zeros(0, np.int64),
+        )
+
+    # -- state ---------------------------------------------------------------------------------
+
+    @property
+    def signature(self) -> str:
+        """What two engines must share to share their state."""
+        parts = (
+            ",".join(str(tf) for tf in self.plan.timeframes),
+            *(self.grid.calendar, self.session, self.price_type, self.watermark),
+            *(self.rule_set.name, self.rule_set.digest, str(self._settings[GRACE])),
+        )
+        return "|".join(parts)
+
+    def save(self) -> EngineState:
+        """Return the whole state as a value."""
+        rows, aux = self._gather()
+        counts = self.counts
+        return EngineState.of(
+            self.signature,
+            self._streams,
+            self._watermarks(),
+            rows,
+            aux,
+            (counts["outside_session"], counts["late"], self._row),
+        )
+
+    def load(self, state: EngineState) -> None:
+        """Become what was saved; what this engine held is forgotten.
+
+        Raises
+        ------
+        StateError
+            If the state is of an engine with other settings.
+        """
+        self._check(state)
+        self._streams = ()
+        self._codes = {k.symbol: i for i, k in enumerate(state.streams) if k.source == "local"}
+        self._shards = self._new_shards(len(self._shards))
+        self._name(state.streams)
+        if self.grid.table is not None:
+            for shard in self._shards:
+                shard.set_table(*self.grid.records())
+        self._take(state, keep=False)
+        outside, late, self._row = state.counters
+        self._shards[0].cfg[OUTSIDE], self._shards[0].cfg[LATE] = outside, late
+
+    def merge(self, state: EngineState) -> None:
+        """Take in what another engine made of other ticks of the same streams.
+
+        The final bars are those of one engine that saw all ticks. Numbers of revisions are not:
+        only the owner of a stream counts them.
+
+        Raises
+        ------
+        StateError
+            If the other engine's settings or streams differ, or bars are rolled up from emitted
+            bars, which two halves of a minute cannot make.
+        """
+        self._check(state)
+        if self.plan.derived:
+            raise StateError(
+                "merge: this rule set rolls bars up from emitted ones; merge the ticks instead"
+            )
+        self._name(state.streams)
+        self._take(state, keep=True)
+
+    def detach(self, before_date: int) -> EngineState:
+        """Take out the confirmed bars of sessions before a date, to be kept elsewhere.
+
+        Parameters
+        ----------
+        before_date : days since 1970-01-01, exclusive. Bars of several sessions stay
+        """
+        rows, aux = self._gather()
+        single = np.array(
+            [tf.is_intraday or str(tf) == "1d" for tf in self.plan.timeframes], np.bool_
+        )
+        out = single[rows["level"]] & (rows["session_date"] < before_date)
+        out &= rows["status"] == CONFIRMED
+        state = EngineState.of(
+            self.signature,
+            self._streams,
+            self._watermarks(),
+            rows[out],
+            None if aux is None else aux[out],
+            (0, 0, 0),
+        )
+        self._refill(rows[~out], None if aux is None else aux[~out])
+        return state
+
+    def attach(self, state: EngineState) -> None:
+        """Put detached bars back."""
+        self._check(state)
+        self._take(state, keep=True)
+
+    def table(self, state: EngineState) -> pa.Table:
+        """Return the bars of a detached state, as `bars` does."""
+        return self._table(state.rows, state.aux if len(state.aux) else None, forming=False)
+
+    def _check(self, state: EngineState) -> None:
+        if state.signature != self.signature:
+            raise StateError(
+                f"engine state: was of an engine {state.signature!r}, this one is "
+                f"{self.signature!r}; use the same settings"
+            )
+
+    def _take(self, state: EngineState, *, keep: bool) -> None:
+        rows, aux = state.rows, state.aux if len(state.aux) else None
+        if keep:
+            ours, our_aux = self._gather()
+            aux = _joined(our_aux, len(ours), aux, len(rows))
+            rows = np.concatenate([ours, rows])
+        for shard in self._shards:
+            marks = shard.streams["watermark"][: len(state.watermarks)]
+            np.maximum(marks, state.watermarks, out=marks)
+        self._refill(rows, aux)
+
+    def _refill(self, rows: Records, aux: Records | None) -> None:
+        n = len(self._shards)
+        for i, shard in enumerate(self._shards):
+            mine = rows["stream"] % n == i
+            refill(shard, rows[mine], None if aux is None else aux[mine])
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _name(self, streams: tuple[StreamKey, ...]) -> None:
+        known = len(self._streams)
+        if streams[:known] != self._streams[: len(streams)]:
+            raise EngineError(
+                "the streams of this batch do not continue those before it; use one engine per "
+                "source, and codes that only ever grow"
+            )
+        if len(streams) > known:
+            self._streams = streams
+            for shard in self._shards:
+                shard.add_streams(len(streams))
+
+    def _see(self, first_ns: int, last_ns: int) -> None:
+        if self.grid.widen(first_ns, last_ns):
+            records = self.grid.records()
+            for shard in self._shards:
+                shard.set_table(*records)
+
+    def _gather(self) -> tuple[Records, Records | None]:
+        used = [shard.used() for shard in self._shards]
+        auxes = [aux for _, aux in used if aux is not None]
+        if len(used) == 1:
+            return used[0]
+        return (
+            np.concatenate([rows for rows, _ in used]),
+            np.concatenate(auxes) if auxes else None,
+        )
+
+    def _watermarks(self) -> I64:
+        if len(self._shards) == 1:
+            marks: I64 = self._shards[0].streams["watermark"]
+            return marks
+        return np.max([shard.streams["watermark"] for shard in self._shards], axis=0)
+
+    def _emittable(self, rows: Records, aux: Records | None) -> npt.NDArray[np.bool_]:
+        return emittable(rows, aux, bool(self._settings[ALL_NON_ZERO]), self.plan)
+
+
+def _joined(a: Records | None, n: int, b: Records | None, m: int) -> Records | None:
+    """Put aux records together; a missing half is neutral."""
+    if a is None and b is None:
+        return None
+    left = blank_aux(np.empty(n, AUX)) if a is None else a
+    right = blank_aux(np.empty(m, AUX)) if b is None else b
+    return np.concatenate([left, right])

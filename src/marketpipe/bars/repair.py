@@ -1,0 +1,135 @@
+"""Cancels and corrections: which bars need their trades again, and the answer.
+
+A cancelled trade cannot be taken out of a state (its high may have been the high), so the
+engine names the bars and their caller answers with all the trades that are left.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from marketpipe.bars._life_kernel import content
+from marketpipe.bars._state_kernel import derive, refold, restate
+from marketpipe.bars.layout import (
+    AUX,
+    CANCEL,
+    CONFIRMED,
+    CORRECTION,
+    OVERFLOW,
+    STATUS,
+    blank,
+    blank_aux,
+)
+from marketpipe.domain.batches import StreamKey
+from marketpipe.domain.ticks import Ticks
+from marketpipe.errors import BarOverflowError, EngineError
+
+if TYPE_CHECKING:
+    from marketpipe.bars.shard import Shard
+
+RepairCause: TypeAlias = Literal["cancel", "correction"]
+_CAUSES = {"cancel": CANCEL, "correction": CORRECTION}
+
+
+@dataclass(frozen=True, slots=True)
+class Recompute:
+    """A bar that needs its trades again.
+
+    Answer with every admitted trade of ``stream`` in [ts_open, ts_close) that is left at this
+    point of the journal (for day bars, up to ``confirm_at`` for closing-auction prints).
+    """
+
+    stream: StreamKey
+    timeframe: str
+    ts_open: int
+    ts_close: int
+    confirm_at: int
+    cause: RepairCause
+
+
+def requests(
+    shard: "Shard", code: int, key: StreamKey, ts_event: int, cause: RepairCause
+) -> tuple[Recompute, ...]:
+    """Name the bars built from ticks that hold ``ts_event`` of a stream."""
+    rows, _ = shard.used()
+    hit = (rows["stream"] == code) & (rows["ts_open"] <= ts_event)
+    hit &= ts_event < np.maximum(rows["ts_close"], rows["confirm_at"])
+    hit &= shard.plan.levels["derived"][rows["level"]] == 0
+    found = rows[hit]
+    return tuple(
+        Recompute(
+            key,
+            str(shard.plan.timeframes[int(row["level"])]),
+            int(row["ts_open"]),
+            int(row["ts_close"]),
+            int(row["confirm_at"]),
+            cause,
+        )
+        for row in found[np.argsort(found["level"], kind="stable")]
+    )
+
+
+def answer(shard: "Shard", code: int, request: Recompute, ticks: Ticks, known_at: int) -> None:
+    """Rebuild one bar from the trades that are left; a confirmed one gets a revision.
+
+    Raises
+    ------
+    EngineError
+        If the engine has no such bar, or a trade is not of it.
+    """
+    rows, _ = shard.used()
+    names = [str(tf) for tf in shard.plan.timeframes]
+    hit = (rows["stream"] == code) & (rows["ts_open"] == request.ts_open)
+    hit &= rows["level"] == names.index(request.timeframe)
+    if not hit.any():
+        raise EngineError(f"recompute: this engine has no bar {request}")
+    inside = (ticks.ts_event >= request.ts_open) & (
+        ticks.ts_event < max(request.ts_close, request.confirm_at)
+    )
+    if not (inside & (ticks.stream == code)).all():
+        raise EngineError(f"recompute: the answer holds trades that are not of {request}")
+    at = int(np.flatnonzero(hit)[0])
+    if (ticks.flags & 0xFFFF != ticks.flags[:1] & 0xFFFF).any() if len(ticks) else False:
+        shard.need_aux()
+    above = _derived_from(shard, at)
+    before = content(shard.st, at)
+    was = [content(shard.st, i) for i in above]
+    refold(shard.st, at, *shard.columns_of(ticks)[1:])
+    if shard.cfg[STATUS] == OVERFLOW:
+        raise BarOverflowError(f"recompute of {request}: the sum of price × size no longer fits")
+    after = content(shard.st, at)
+    cause = _CAUSES[request.cause]
+    restate(shard.st, at, before[0], after != before, cause, known_at)
+    for i, old in zip(above, was, strict=True):
+        _derive_again(shard, i)
+        restate(shard.st, i, old[0], content(shard.st, i) != old, cause, known_at)
+
+
+def _derived_from(shard: "Shard", at: int) -> list[int]:
+    """Return the slots of bars that are rolled up from a base bar."""
+    rows, _ = shard.used()
+    levels, base = shard.plan.levels, rows[at]
+    hit = (levels["derived"][rows["level"]] != 0) & (rows["stream"] == base["stream"])
+    hit &= levels["feed"][rows["level"]] == base["level"]
+    hit &= (rows["ts_open"] <= base["ts_open"]) & (base["ts_open"] < rows["ts_close"])
+    return [int(i) for i in np.flatnonzero(hit)]
+
+
+def _derive_again(shard: "Shard", at: int) -> None:
+    """Empty a rolled-up bar and roll it up from its base bars once more."""
+    rows, _ = shard.used()
+    target = rows[at].copy()
+    empty = blank(np.empty(1, rows.dtype))[0]
+    for name in ("ts_open", "ts_close", "confirm_at", "stream", "session_date", "level", "prev"):
+        empty[name] = target[name]
+    for name in ("next_open", "revision", "status", "cause", "known_at"):
+        empty[name] = target[name]
+    shard.slots[at] = empty
+    shard.aux[at] = blank_aux(np.empty(1, AUX))[0]
+    base = (rows["stream"] == target["stream"]) & (rows["status"] == CONFIRMED)
+    base &= rows["level"] == shard.plan.levels["feed"][target["level"]]
+    base &= (rows["ts_open"] >= target["ts_open"]) & (rows["ts_open"] < target["ts_close"])
+    shard.slots["status"][at] = 0  # no revision while it is only half rolled up
+    derive(shard.st, np.flatnonzero(base))
+    shard.slots["status"][at] = target["status"]
