@@ -306,7 +306,7 @@ class BarEngine(BarLedger):
                 (rows["revision"], rows["stream"], rows["level"], rows["confirm_at"])
             )
             events = BarEvents(
-                rows[order], None if aux is None else aux[order], self.naming, self._watermarks()
+                rows[order], None if aux is None else aux[order], self.naming, self._unsettled()
             )
         for callback in self._callbacks:
             for event in events:
@@ -315,6 +315,10 @@ class BarEngine(BarLedger):
                 for event in self.forming(touched):
                     callback(event)
         return events
+
+    def _unsettled(self) -> I64:
+        """Watermarks under which no bar is settled: an event says what was so when it was made."""
+        return np.full(len(self._streams), I64_MIN)
 
     def forming(self, streams: I64 | None = None) -> BarEvents:
         """Return the open bars as they are now, of all streams or some."""
@@ -328,7 +332,7 @@ class BarEngine(BarLedger):
         aux = np.concatenate(auxes) if auxes else None
         ok = self._emittable(rows, aux) & (self.plan.levels["visible"][rows["level"]] != 0)
         return BarEvents(
-            rows[ok], None if aux is None else aux[ok], self.naming, self._watermarks()
+            rows[ok], None if aux is None else aux[ok], self.naming, self._unsettled()
         )
 
 

@@ -22,7 +22,7 @@ from marketpipe.bars.plan import Plan
 from marketpipe.bars.relink import refill
 from marketpipe.bars.shard import Shard
 from marketpipe.bars.state import EngineState
-from marketpipe.domain.batches import I64, StreamKey
+from marketpipe.domain.batches import I32, I64, StreamKey
 from marketpipe.errors import EngineError, StateError
 from marketpipe.normalize.ruleset import RuleSet
 
@@ -66,7 +66,7 @@ class BarLedger:
     def _new_shards(self, n: int) -> list[Shard]:
         return [Shard(self.plan, self._settings, shard=i, shards=n) for i in range(n)]
 
-    def bars(self, *, forming: bool = False) -> pa.Table:
+    def bars(self, *, forming: bool = False, session_date: int | None = None) -> pa.Table:
         """Return every bar kept, its latest revision, as a table of the schema `BARS`.
 
         Sorted by symbol, timeframe and time.
@@ -74,18 +74,35 @@ class BarLedger:
         Parameters
         ----------
         forming : whether to add the bars that are still open
+        session_date : only bars of this date, days since 1970-01-01
         """
-        return self._table(*self._gather(), forming=forming)
+        rows, aux = self._gather()
+        if session_date is not None:
+            mine = rows["session_date"] == session_date
+            rows, aux = rows[mine], None if aux is None else aux[mine]
+        return self._table(rows, aux, forming=forming)
+
+    def session_dates(self) -> I32:
+        """Return the session dates of the bars kept, days since 1970-01-01, ascending."""
+        dates: I32 = np.unique(self._gather()[0]["session_date"])
+        return dates
 
     def _table(self, rows: Records, aux: Records | None, *, forming: bool) -> pa.Table:
         ok = self._emittable(rows, aux) & (self.plan.levels["visible"][rows["level"]] != 0)
         ok &= (rows["revision"] >= 0) | (forming & (rows["status"] == OPEN))
         rows, aux = rows[ok], None if aux is None else aux[ok]
-        rank = np.argsort(np.argsort([tuple(s) for s in self._streams], axis=0)[:, 2])
+        streams = self._streams
+        rank = np.empty(len(streams), np.int64)
+        rank[sorted(range(len(streams)), key=lambda i: streams[i][::-1])] = range(len(streams))
         order = np.lexsort((rows["ts_open"], rows["level"], rank[rows["stream"]]))
         return to_table(
             rows[order], None if aux is None else aux[order], self.naming, self._watermarks()
         )
+
+    @property
+    def streams(self) -> tuple[StreamKey, ...]:
+        """Streams seen so far, by code."""
+        return self._streams
 
     @property
     def counts(self) -> dict[str, int]:

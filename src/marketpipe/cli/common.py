@@ -1,0 +1,60 @@
+"""What commands share: flags, and where words go."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+DataDir: TypeAlias = Annotated[
+    Path, typer.Option("--data-dir", help="Folder of what MarketPipe keeps.")
+]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+DEFAULT_DATA_DIR = Path("data")
+
+
+def note(text: str) -> None:
+    """Say something on standard error."""
+    print(text, file=sys.stderr)
+
+
+def split(text: str) -> list[str]:
+    """Split a list with commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def progress_line(quiet: bool) -> Callable[[int, int | None, int], None] | None:
+    """Return what shows progress on a terminal; None where nobody looks."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.fields[rows]:>14,} rows"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+    )
+    from rich.console import Console
+
+    bar = Progress(*bar.columns, transient=True, console=Console(stderr=True))
+    task = bar.add_task("", rows=0, total=None)
+    bar.start()
+
+    def show(done: int, total: int | None, rows: int) -> None:
+        bar.update(task, completed=done, total=total, rows=rows)
+        if total is not None and done >= total:
+            bar.stop()
+
+    return show

@@ -1,0 +1,97 @@
+"""`marketpipe replay`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marketpipe.cli.common import DEFAULT_DATA_DIR, DataDir, Quiet, note, progress_line, split
+
+CsvOption = Annotated[
+    str | None,
+    typer.Option("--csv", help="Tick CSV; .gz and .zst are unpacked; - reads standard input."),
+]
+
+
+def replay(
+    csv: CsvOption = None,
+    parquet: Annotated[Path | None, typer.Option(help="Parquet file of ticks.")] = None,
+    dbn: Annotated[Path | None, typer.Option(help="Databento DBN file (extra: dbn).")] = None,
+    symbols: Annotated[
+        str | None, typer.Option(help="Only these, such as AAPL,BTC/USD; default: all.")
+    ] = None,
+    timeframes: Annotated[
+        str, typer.Option(help="Any of <n><s|m|h|d|w>, separated by commas.")
+    ] = "1m,5m,15m,1h,1d",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write bars: .csv, .parquet or .arrow.")
+    ] = None,
+    calendar: Annotated[
+        str, typer.Option(help="24/7, or an exchange calendar such as XNYS, XTKS, CMES.")
+    ] = "24/7",
+    session: Annotated[
+        str | None,
+        typer.Option(
+            help="regular, extended or continuous. Default: continuous for 24/7, else regular."
+        ),
+    ] = None,
+    rules: Annotated[
+        str, typer.Option(help="Condition rules: plain, alpaca-v1, or a TOML file.")
+    ] = "plain",
+    price: Annotated[str, typer.Option(help="trade, or bid, ask or mid of quotes.")] = "trade",
+    overrides: Annotated[
+        Path | None, typer.Option(help="TOML file that corrects the calendar.")
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Write every revision, with cause and known_at.")
+    ] = False,
+    all_series: Annotated[
+        bool, typer.Option("--all-series", help="Allow several series in one output.")
+    ] = False,
+    quarantine: Annotated[
+        Path | None, typer.Option(help="Write the refused rows to this CSV.")
+    ] = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Keep bars and revisions in the data folder.")
+    ] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Recompute the bars independently in SQL; exit 1 if they differ.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Threads of the bar engine.")] = 1,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    quiet: Quiet = False,
+) -> None:
+    """Build bars from a file of ticks: deterministic, with a root that proves it.
+
+    Example: marketpipe replay --csv ticks.csv.gz --timeframes 1m,1h --output bars.csv
+    """
+    from marketpipe.pipelines.files import ReplayJob, run_job
+
+    job = ReplayJob(
+        csv=csv,
+        parquet=parquet,
+        dbn=dbn,
+        symbols=frozenset(split(symbols)) if symbols is not None else None,
+        timeframes=timeframes,
+        output=output,
+        calendar=calendar,
+        session=session,
+        rules=rules,
+        price=price,
+        overrides=overrides,
+        history=history,
+        all_series=all_series,
+        quarantine=quarantine,
+        store=data_dir if store else None,
+        confirm=confirm,
+        workers=workers,
+    )
+    show = progress_line(quiet)
+    report = run_job(job, show)
+    from marketpipe.cli.report import print_report
+
+    print_report(report)
+    for warning in report.warnings:
+        note(f"marketpipe: {warning}")
+    if report.confirmed is False:
+        raise typer.Exit(1)
