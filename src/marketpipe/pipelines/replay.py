@@ -16,7 +16,7 @@ from marketpipe.pipelines.dates import identity_dates
 from marketpipe.pipelines.prefetch import Prefetch
 from marketpipe.pipelines.spool import SessionSpool
 from marketpipe.sources.base import Source
-from marketpipe.verify.digest import DigestTree
+from marketpipe.verify.digest import DigestTree, LeafPath
 
 MAX_BARS = 1_500_000
 """Bars kept in memory (about 200 bytes each) before finished sessions are put aside."""
@@ -186,7 +186,7 @@ class Replay:
 
     def digest(self) -> tuple[DigestTree, dict[str, int]]:
         """Return the digest tree of the final bars, and their number by timeframe."""
-        leaves = {}
+        leaves: dict[LeafPath, str] = {}
         counts = {str(tf): 0 for tf in sorted(self.settings.timeframes)}
         for table in self.tables():
             tree = DigestTree.build(table)

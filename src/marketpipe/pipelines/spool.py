@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from marketpipe.bars.output import Records
 from marketpipe.bars.state import EngineState
 from marketpipe.domain.schemas import BARS
 from marketpipe.normalize import SessionIds
+
+_Item = TypeVar("_Item", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +79,14 @@ class SessionSpool:
     def put_ids(self, sessions: tuple[SessionIds, ...]) -> None:
         """Put sealed ids aside."""
         for ids in sessions:
-            columns = {
-                name: self._store(name, getattr(ids, name))
-                for name in ("scope", "id_hi", "id_lo", "content", "row")
-            }
-            self._ids[ids.date] = replace(ids, **columns)
+            self._ids[ids.date] = replace(
+                ids,
+                scope=self._store("scope", ids.scope),
+                id_hi=self._store("id_hi", ids.id_hi),
+                id_lo=self._store("id_lo", ids.id_lo),
+                content=self._store("content", ids.content),
+                row=self._store("row", ids.row),
+            )
 
     def take_ids(self, dates: tuple[int, ...]) -> tuple[SessionIds, ...]:
         """Return, and forget, the ids of some dates."""
@@ -104,11 +110,11 @@ class SessionSpool:
         with pa.memory_map(str(self._folder / "events.arrows")) as source:
             return pa.ipc.open_stream(source).read_all()
 
-    def _store(self, name: str, array: np.ndarray) -> Records:
+    def _store(self, name: str, array: npt.NDArray[_Item]) -> npt.NDArray[_Item]:
         if not len(array):
             return array
         self._count += 1
         path = self._folder / f"{self._count:06d}-{name}.npy"
         np.save(path, array)
-        stored: Records = np.load(path, mmap_mode="r")
+        stored: npt.NDArray[_Item] = np.load(path, mmap_mode="r")
         return stored

@@ -5,6 +5,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from marketpipe.errors import CorruptError
 from marketpipe.sources.base import RAW_CUT_BYTES, ByteStream
 from marketpipe.sources.csvfile._rows_kernel import MAX_LINE_BYTES, SCRATCH_BYTES
 
@@ -42,7 +43,13 @@ class LineBlocks:
         self.end = rest
         stop = min(rest + self._block_bytes, self._room)
         while self.end < stop:
-            count = self._stream.readinto(self._view[self.end : stop])
+            try:
+                count = self._stream.readinto(self._view[self.end : stop])
+            except CorruptError:
+                # What came before the damage goes first; the next call meets it again.
+                if self.end == rest:
+                    raise
+                return
             if count == 0:
                 self.final = True
                 if self.end and self.buffer[self.end - 1] != _LF:
