@@ -1,6 +1,7 @@
 """`BarEngine`: ticks in, bars and their revisions out; deterministic, without a clock."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -41,6 +42,7 @@ from marketpipe.domain.ticks import PLAIN, Ticks
 from marketpipe.domain.timeframe import DEFAULT_TIMEFRAMES, Timeframe
 from marketpipe.domain.units import MAX_NANOS, MAX_TS_NS
 from marketpipe.errors import CalendarError, EngineError, InputError
+from marketpipe.normalize.dates import identity_dates
 from marketpipe.normalize.ruleset import RuleSet
 
 Watermark: TypeAlias = Literal["event", "receipt", "clock"]
@@ -131,7 +133,6 @@ class BarEngine(BarLedger):
             workers=workers,
         )
         self._callbacks: list[OnBar] = []
-        self._reader: TickReader | None = None
 
     # -- ticks in ------------------------------------------------------------------------------
 
@@ -154,9 +155,10 @@ class BarEngine(BarLedger):
             If a sum no longer fits; the engine cannot go on.
         """
         if not isinstance(ticks, Ticks):
-            if self._reader is None:
-                self._reader = TickReader(self.rule_set, self.price_type)
-            ticks = self._reader.read(ticks)
+            return BarEvents.join([self._apply(batch) for batch in self._tick_reader.read(ticks)])
+        return self._apply(ticks)
+
+    def _apply(self, ticks: Ticks) -> BarEvents:
         if not len(ticks):
             return NO_EVENTS
         self._name(ticks.streams)
@@ -238,7 +240,16 @@ class BarEngine(BarLedger):
     @property
     def findings(self) -> Findings:
         """What the normalizer found in tables given to `apply`."""
-        return self._reader.findings if self._reader else Findings.none()
+        return self._tick_reader.findings
+
+    @cached_property
+    def _tick_reader(self) -> TickReader:
+        dates = identity_dates(
+            self.grid.calendar,
+            new_york=self.rule_set.anchoring == "ny_day",
+            overrides=self.grid.overrides,
+        )
+        return TickReader(self.rule_set, self.price_type, dates)
 
     def on_bar(self, callback: OnBar) -> None:
         """Call back with every forming, confirmed and revised bar, after each `apply`."""

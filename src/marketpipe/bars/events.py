@@ -1,6 +1,6 @@
 """Bar events in columns: what one call to the engine confirmed and revised."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Context
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from marketpipe.bars.layout import FIRST, LATE_CAUSE, OPEN
+from marketpipe.bars.layout import AUX, FIRST, LATE_CAUSE, OPEN, blank_aux
 from marketpipe.bars.output import Naming, Records, to_table
 from marketpipe.domain.bars import BarEvent, EventKind, OHLCVBar
 from marketpipe.domain.batches import I64
@@ -36,6 +36,22 @@ class BarEvents:
     ) -> None:
         self._rows, self._aux, self._naming, self._watermarks = rows, aux, naming, watermarks
 
+    @classmethod
+    def join(cls, parts: Sequence["BarEvents"]) -> "BarEvents":
+        """Put the events of one engine together, in the order given."""
+        full = [part for part in parts if len(part)]
+        if len(full) < 2:
+            return full[0] if full else NO_EVENTS
+        auxes = [_neutral(part) if part._aux is None else part._aux for part in full]
+        used = any(part._aux is not None for part in full)
+        last = full[-1]
+        return cls(
+            np.concatenate([part._rows for part in full]),
+            np.concatenate(auxes) if used else None,
+            last._naming,
+            last._watermarks,
+        )
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -52,6 +68,10 @@ class BarEvents:
         if self._naming is None:
             return BARS.empty_table()
         return to_table(self._rows, self._aux, self._naming, self._watermarks)
+
+
+def _neutral(part: BarEvents) -> Records:
+    return blank_aux(np.empty(len(part), AUX))
 
 
 NO_EVENTS = BarEvents(np.zeros(0, np.int8), None, None)

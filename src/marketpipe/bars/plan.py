@@ -105,13 +105,18 @@ class Plan:
             feed = -1
         else:
             feed = next(
-                (j for j in range(i - 1, -1, -1) if _nests(every[j], tf, tables, split_days)), -1
+                (
+                    j
+                    for j in range(i - 1, -1, -1)
+                    if nests(every[j], tf, tables=tables, split_days=split_days)
+                ),
+                -1,
             )
         return kind, length, shift, feed, 0, int(derived), int(tf in wanted)
 
 
-def _nests(fine: Timeframe, coarse: Timeframe, tables: bool, split_days: bool) -> bool:
-    """Say whether every interval of ``fine`` lies in one of ``coarse``."""
+def nests(fine: Timeframe, coarse: Timeframe, *, tables: bool, split_days: bool = False) -> bool:
+    """Say whether every interval of ``fine`` lies in one of ``coarse``; see `Plan.make`."""
     if fine.is_intraday != coarse.is_intraday:
         if split_days:
             return False

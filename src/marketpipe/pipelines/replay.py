@@ -12,7 +12,7 @@ from marketpipe.domain.overrides import Overrides
 from marketpipe.domain.schemas import BARS
 from marketpipe.domain.timeframe import Timeframe
 from marketpipe.normalize import RuleSet, TickNormalizer
-from marketpipe.pipelines.dates import identity_dates
+from marketpipe.normalize.dates import identity_dates
 from marketpipe.pipelines.prefetch import Prefetch
 from marketpipe.pipelines.spool import SessionSpool
 from marketpipe.sources.base import Source

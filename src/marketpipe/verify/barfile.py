@@ -143,10 +143,10 @@ def _load_text(
     connection.execute(MACROS.replace("CREATE MACRO", "CREATE OR REPLACE MACRO"))
     try:
         connection.execute(
-            f"CREATE OR REPLACE TABLE {table}_text AS "
+            f"CREATE OR REPLACE TABLE {table}_text AS "  # noqa: S608
             "SELECT row_number() OVER () + 1 AS line, * "
             f"FROM read_csv({sql_text(str(path))}, header = true, auto_detect = false, "
-            f"delim = ',', quote = '\"', escape = '\"', columns = {{{columns}}})"  # noqa: S608
+            f"delim = ',', quote = '\"', escape = '\"', columns = {{{columns}}})"
         )
     except duckdb.Error as error:
         reason = " ".join(str(error).split("Possible fixes")[0].split())[:300]

@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from marketpipe.domain.batches import I64, BadRow, Batch, QuoteBatch, TickKind, TradeBatch
+from marketpipe.domain.tradeids import text_trade_id
 from marketpipe.errors import CorruptError, HeaderError
 from marketpipe.sources.base import (
     BATCH_ROWS,
@@ -16,7 +17,6 @@ from marketpipe.sources.base import (
     bad_row,
     checked_defaults,
     checked_symbols,
-    text_trade_id,
 )
 from marketpipe.sources.csvfile import _rows_kernel as rows
 from marketpipe.sources.csvfile.blocks import BLOCK_BYTES, LineBlocks

@@ -5,8 +5,7 @@ import numpy as np
 from marketpipe.domain.batches import I32, I64
 from marketpipe.domain.overrides import Overrides
 from marketpipe.domain.sessions import ALWAYS_OPEN, NY_DAY, REGULAR, session_table
-from marketpipe.normalize import utc_dates
-from marketpipe.normalize.identity import SessionDates
+from marketpipe.normalize.identity import SessionDates, utc_dates
 
 NEW_YORK = "XNYS"
 

@@ -1,0 +1,5 @@
+"""``python -m marketpipe`` is ``marketpipe``."""
+
+from marketpipe.cli.main import run
+
+run()
