@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marketpipe.domain.batches import I32, I64
+from marketpipe.domain.batches import I64
 from marketpipe.domain.schemas import BARS, NOTIONAL, PRICE, STATES, VOLUME
 from marketpipe.errors import BarOverflowError
 
@@ -27,7 +27,7 @@ class Groups:
     last: npt.NDArray[np.intp]
 
     def table(
-        self, timeframe: str, names: npt.NDArray[Any], lo: I64, hi: I64, date: I64 | I32
+        self, timeframe: str, names: npt.NDArray[Any], lo: I64, hi: I64, date: I64
     ) -> pa.Table:
         """Merge each group: ``names`` of its series by row, its interval and session date."""
         n = len(self.first)
@@ -92,8 +92,8 @@ class Groups:
             volume = _limbs(self.bars, "volume").tolist()
             for i in np.flatnonzero(known).tolist():
                 size = (volume[i][1] << 64) + (volume[i][0] & 0xFFFFFFFFFFFFFFFF)
-                weighted[at[i]] += vwap[i] * size  # type: ignore[operator]
-                weights[at[i]] += size  # type: ignore[operator]
+                weighted[at[i]] += vwap[i] * size
+                weights[at[i]] += size
         out = [
             _half_even(total, size) if total is not None and size else None
             for total, size in zip(weighted, weights, strict=True)

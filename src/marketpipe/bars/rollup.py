@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from marketpipe.bars.grid import uses_table
 from marketpipe.bars.merging import SERIES, Groups, int64_of
 from marketpipe.bars.plan import nests
-from marketpipe.domain.batches import I32, I64
+from marketpipe.domain.batches import I64
 from marketpipe.domain.overrides import Overrides
 from marketpipe.domain.schemas import BARS
 from marketpipe.domain.sessions import (
@@ -90,7 +90,7 @@ def roll_up(
         raise InputError("bars: one bar appears twice; give the latest revision of each only")
     if tables:
         table = session_table(calendar, session, int(opens.min()), int(opens.max()), overrides)
-        lo, hi, date = _table_edges(table, coarse, opens, closes)
+        lo, hi, date = _table_edges(table, coarse, opens)
     else:
         lo, hi, date = _utc_edges(coarse, opens)
     if ((opens < lo) | (closes > hi)).any():
@@ -120,8 +120,8 @@ def _session(bars: pa.Table, calendar: str) -> str:
     own = {r in RuleSet.names() and RuleSet.load(r).anchoring == "ny_day" for r in rules}
     if len(sessions) > 1 or len(own) > 1:
         raise CalendarError(
-            f"bars: sessions were {', '.join(sorted(sessions))}, rule sets {', '.join(sorted(rules))}, "
-            "which are on several grids; roll up those of one grid at a time"
+            f"bars: sessions were {', '.join(sorted(sessions))} and rule sets "
+            f"{', '.join(sorted(rules))}, on several grids; roll up those of one grid at a time"
         )
     if own == {True}:
         return NY_DAY
@@ -148,7 +148,7 @@ def _check_nests(fine: Timeframe, coarse: Timeframe, tables: bool) -> None:
 
 
 def _series(bars: pa.Table) -> tuple[I64, npt.NDArray[Any]]:
-    """Number the series in their order of symbol, feed, source; return codes and names."""
+    """Give each bar the rank of its series (by symbol, feed, source), and each rank its names."""
     code = np.zeros(len(bars), np.int64)
     words: list[list[str]] = []
     for column in SERIES:
@@ -172,9 +172,7 @@ def _utc_edges(coarse: Timeframe, ts_ns: I64) -> tuple[I64, I64, I64]:
     return lo, lo + (end - origin), lo // DAY_NS
 
 
-def _table_edges(
-    table: SessionTable, coarse: Timeframe, opens: I64, closes: I64
-) -> tuple[I64, I64, I32]:
+def _table_edges(table: SessionTable, coarse: Timeframe, opens: I64) -> tuple[I64, I64, I64]:
     segment = np.searchsorted(table.seg_open, opens, side="right") - 1
     if segment.min() < 0 or (opens >= table.seg_close[segment]).any():
         raise InputError(
@@ -184,7 +182,9 @@ def _table_edges(
     session = table.seg_session[segment]
     if not coarse.is_intraday:
         lo, hi = table.day_groups(coarse)
-        return lo[session], hi[session], table.group_dates(coarse)[session]
+        dates = table.group_dates(coarse)[session]
+        return lo[session], hi[session], dates.astype(np.int64)
     start, length = table.seg_open[segment], coarse.duration_ns
     lo = start + (opens - start) // length * length
-    return lo, np.minimum(lo + length, table.seg_close[segment]), table.date[session]
+    dates = table.date[session].astype(np.int64)
+    return lo, np.minimum(lo + length, table.seg_close[segment]), dates
