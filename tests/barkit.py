@@ -106,9 +106,7 @@ def full(bar: OHLCVBar) -> str:
 
 def life(events: Iterable[BarEvent]) -> list[tuple[str, str, int, str, str]]:
     """Write events as (kind, timeframe, revision, cause, prices)."""
-    return [
-        (e.kind, e.bar.timeframe, e.bar.revision, e.bar.cause, ohlc(e.bar)) for e in events
-    ]
+    return [(e.kind, e.bar.timeframe, e.bar.revision, e.bar.cause, ohlc(e.bar)) for e in events]
 
 
 def build(

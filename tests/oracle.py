@@ -37,7 +37,7 @@ def bars(
             )
             if found is not None:
                 groups.setdefault((trade.symbol, str(tf), found[0], found[1]), []).append(trade)
-    out = {}
+    out: dict[tuple[str, str, int], tuple[int, ...]] = {}
     for (symbol, tf_text, lo, hi), members in groups.items():
         members.sort(key=lambda t: (t.ts, t.seq))
         prices = [t.price for t in members]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from e2e.conftest import Command
+
 HEAD = "symbol,ts_ns,price,size,trade_id\n"
 OPEN = 1_767_623_400_000_000_000
 
@@ -14,7 +16,8 @@ OPEN = 1_767_623_400_000_000_000
 def ticks(path: Path, n: int = 600, step_s: int = 1, shift: int = 0) -> Path:
     """Write trades of two symbols, one a second each."""
     rows = [
-        f"{s},{OPEN + k * step_s * 10**9},{100 + (k * 7 + shift) % 23}.{k % 100:02d},{k % 5 + 1},{k + 1}\n"
+        f"{s},{OPEN + k * step_s * 10**9},{100 + (k * 7 + shift) % 23}.{k % 100:02d},"
+        f"{k % 5 + 1},{k + 1}\n"
         for k in range(n)
         for s in ("AAPL", "BTC/USD")
     ]
@@ -22,28 +25,36 @@ def ticks(path: Path, n: int = 600, step_s: int = 1, shift: int = 0) -> Path:
     return path
 
 
-def test_replay_writes_bars_that_parity_accepts_and_digests_agree(marketpipe, tmp_path):
+def test_replay_writes_bars_that_parity_accepts_and_digests_agree(
+    marketpipe: Command, tmp_path: Path
+) -> None:
     path = ticks(tmp_path / "t.csv")
     first = marketpipe("replay", "--csv", path, "--timeframes", "1m,5m", "-o", "a.csv", "--confirm")
     assert first.code == 0
     assert "agrees" in first.line("confirmed")
-    second = marketpipe("replay", "--csv", path, "--timeframes", "5m,1m", "-o", "b.csv", "--workers", 2)
+    second = marketpipe(
+        "replay", "--csv", path, "--timeframes", "5m,1m", "-o", "b.csv", "--workers", 2
+    )
     assert first.line("root") == second.line("root")
     assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
     assert first.line("output").split()[1] == second.line("output").split()[1]
     assert marketpipe("parity", "--reference", "a.csv", "--csv", "b.csv").code == 0
 
 
-def test_parity_differing_bars_exit_one_and_name_the_cell(marketpipe, tmp_path):
+def test_parity_differing_bars_exit_one_and_name_the_cell(
+    marketpipe: Command, tmp_path: Path
+) -> None:
     marketpipe("replay", "--csv", ticks(tmp_path / "t.csv"), "--timeframes", "1m", "-o", "a.csv")
-    marketpipe("replay", "--csv", ticks(tmp_path / "u.csv", shift=1), "--timeframes", "1m", "-o", "b.csv")
+    marketpipe(
+        "replay", "--csv", ticks(tmp_path / "u.csv", shift=1), "--timeframes", "1m", "-o", "b.csv"
+    )
     done = marketpipe("parity", "--reference", "a.csv", "--csv", "b.csv", "--tolerance", "1e-6")
     assert done.code == 1
     assert "AAPL 1m 2026-01-05T14:30:00Z open" in done.out
     assert marketpipe("parity", "--reference", "a.csv", "--csv", "none.csv").code == 2
 
 
-def test_replay_stored_is_exported_as_of_a_time(marketpipe, tmp_path):
+def test_replay_stored_is_exported_as_of_a_time(marketpipe: Command, tmp_path: Path) -> None:
     path = ticks(tmp_path / "t.csv")
     with path.open("a") as file:  # a late trade: it revises the first minute at 14:39:59
         file.write(f"AAPL,{OPEN + 1},500,1,99999\n")
@@ -68,7 +79,7 @@ def test_replay_stored_is_exported_as_of_a_time(marketpipe, tmp_path):
     ]
 
 
-def test_export_hive_layout_escapes_symbols(marketpipe, tmp_path):
+def test_export_hive_layout_escapes_symbols(marketpipe: Command, tmp_path: Path) -> None:
     marketpipe("replay", "--csv", ticks(tmp_path / "t.csv"), "--timeframes", "1m", "--store")
     done = marketpipe(
         "export", "bars", "--layout", "hive", "--format", "parquet", "--output", "hive"
@@ -87,28 +98,34 @@ def test_export_hive_layout_escapes_symbols(marketpipe, tmp_path):
         (("quotes", "--output", "x.csv"), "bars"),
     ],
 )
-def test_export_of_what_is_not_there_exits_two(marketpipe, words, named):
+def test_export_of_what_is_not_there_exits_two(
+    marketpipe: Command, words: tuple[str, ...], named: str
+) -> None:
     done = marketpipe("export", *words)
     assert done.code == 2
     assert named in done.err
 
 
-def test_export_bad_instant_or_symbol_exits_two(marketpipe, tmp_path):
+def test_export_bad_instant_or_symbol_exits_two(marketpipe: Command, tmp_path: Path) -> None:
     marketpipe("replay", "--csv", ticks(tmp_path / "t.csv"), "--timeframes", "1m", "--store")
-    for flag, value in (("--as-of", "2026-01-05T14:35:00"), ("--as-of", "noon"), ("--symbols", "X")):
+    for flag, value in (
+        ("--as-of", "2026-01-05T14:35:00"),
+        ("--as-of", "noon"),
+        ("--symbols", "X"),
+    ):
         done = marketpipe("export", "bars", flag, value, "--output", "x.csv")
         assert done.code == 2
         assert value in done.err
 
 
-def test_replay_reads_standard_input(tmp_path):
+def test_replay_reads_standard_input(tmp_path: Path) -> None:
     path = ticks(tmp_path / "t.csv", n=100)
     command = [sys.executable, "-m", "marketpipe", "replay", "--csv", "-", "--timeframes", "1m"]
     done = subprocess.run(command, input=path.read_bytes(), capture_output=True, check=True)
     assert b"bars       1m 4" in done.stdout
 
 
-def test_replay_output_into_a_closed_pipe_is_no_traceback(tmp_path):
+def test_replay_output_into_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     path = ticks(tmp_path / "t.csv", n=100)
     command = f"'{sys.executable}' -m marketpipe replay --csv '{path}' | head -c 5"
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
@@ -116,14 +133,14 @@ def test_replay_output_into_a_closed_pipe_is_no_traceback(tmp_path):
     assert done.stdout == b"input"
 
 
-def test_demo_agrees_with_its_recomputation(marketpipe):
+def test_demo_agrees_with_its_recomputation(marketpipe: Command) -> None:
     done = marketpipe("demo", "--trades", "20000")
     assert done.code == 0
     assert "GENERATED" in done.out
     assert "agrees" in done.line("confirmed")
 
 
-def test_doctor_on_a_working_machine_exits_zero(marketpipe, tmp_path):
+def test_doctor_on_a_working_machine_exits_zero(marketpipe: Command, tmp_path: Path) -> None:
     done = marketpipe("doctor")
     assert done.code == 0
     assert "broken" not in done.out
@@ -134,7 +151,7 @@ def test_doctor_on_a_working_machine_exits_zero(marketpipe, tmp_path):
     assert "choose another with --data-dir" in done.out
 
 
-def test_progress_is_not_shown_where_nobody_looks(marketpipe, tmp_path):
+def test_progress_is_not_shown_where_nobody_looks(marketpipe: Command, tmp_path: Path) -> None:
     done = marketpipe("replay", "--csv", ticks(tmp_path / "t.csv", n=10))
     assert done.err == ""
     assert isinstance(io.StringIO(done.out).read(), str)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from e2e.conftest import Command
+
 HEAD = "symbol,timestamp,price,size\n"
 GOOD = "AAPL,2026-01-05T14:30:00Z,190.5,10\n"
 
@@ -28,7 +30,9 @@ def write(path: Path, text: str | bytes) -> Path:
         ("symbol,timestamp,price,size,bid,ask\n", ["bid", "price"]),
     ],
 )
-def test_replay_bad_header_exits_two_and_names_the_column(marketpipe, tmp_path, text, words):
+def test_replay_bad_header_exits_two_and_names_the_column(
+    marketpipe: Command, tmp_path: Path, text: str, words: list[str]
+) -> None:
     done = marketpipe("replay", "--csv", write(tmp_path / "t.csv", text))
     assert done.code == 2
     assert done.out == ""
@@ -59,7 +63,9 @@ def test_replay_bad_header_exits_two_and_names_the_column(marketpipe, tmp_path, 
         ("A" * 10**7, "line_too_long"),
     ],
 )
-def test_replay_bad_row_is_quarantined_with_its_line(marketpipe, tmp_path, row, reason):
+def test_replay_bad_row_is_quarantined_with_its_line(
+    marketpipe: Command, tmp_path: Path, row: str, reason: str
+) -> None:
     path = write(tmp_path / "t.csv", f"{HEAD}{GOOD}{row}\n{GOOD}")
     aside = tmp_path / "aside.csv"
     done = marketpipe("replay", "--csv", path, "--timeframes", "1m", "--quarantine", aside)
@@ -73,7 +79,7 @@ def test_replay_bad_row_is_quarantined_with_its_line(marketpipe, tmp_path, row, 
     assert kept["raw"]
 
 
-def test_replay_price_with_exponent_is_never_rounded(marketpipe, tmp_path):
+def test_replay_price_with_exponent_is_never_rounded(marketpipe: Command, tmp_path: Path) -> None:
     done = marketpipe(
         "replay", "--csv", write(tmp_path / "t.csv", f"{HEAD}AAPL,2026-01-05T14:30:00Z,1e300,1\n")
     )
@@ -84,7 +90,9 @@ def test_replay_price_with_exponent_is_never_rounded(marketpipe, tmp_path):
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_replay_line_ends_and_byte_order_mark_change_nothing(marketpipe, tmp_path, newline, mark):
+def test_replay_line_ends_and_byte_order_mark_change_nothing(
+    marketpipe: Command, tmp_path: Path, newline: str, mark: str
+) -> None:
     text = mark + (HEAD + GOOD).replace("\n", newline)
     done = marketpipe("replay", "--csv", write(tmp_path / "t.csv", text))
     plain = marketpipe("replay", "--csv", write(tmp_path / "u.csv", HEAD + GOOD))
@@ -92,7 +100,7 @@ def test_replay_line_ends_and_byte_order_mark_change_nothing(marketpipe, tmp_pat
     assert done.line("root") == plain.line("root")
 
 
-def test_replay_truncated_gzip_says_so_and_exits_two(marketpipe, tmp_path):
+def test_replay_truncated_gzip_says_so_and_exits_two(marketpipe: Command, tmp_path: Path) -> None:
     packed = gzip.compress((HEAD + GOOD * 50_000).encode())
     done = marketpipe("replay", "--csv", write(tmp_path / "t.csv.gz", packed[: len(packed) // 2]))
     assert done.code == 2
@@ -100,8 +108,13 @@ def test_replay_truncated_gzip_says_so_and_exits_two(marketpipe, tmp_path):
     assert "rows" in done.err
 
 
-def test_replay_unsorted_rows_give_the_root_of_sorted_ones(marketpipe, tmp_path):
-    rows = [f"AAPL,2026-01-05T14:{30 + k % 7}:{k % 60:02d}.{k:03d}Z,{190 + k % 13},1\n" for k in range(400)]
+def test_replay_unsorted_rows_give_the_root_of_sorted_ones(
+    marketpipe: Command, tmp_path: Path
+) -> None:
+    rows = [
+        f"AAPL,2026-01-05T14:{30 + k % 7}:{k % 60:02d}.{k:03d}Z,{190 + k % 13},1\n"
+        for k in range(400)
+    ]
     mixed = rows[::3] + rows[1::3] + rows[2::3]
     first = marketpipe("replay", "--csv", write(tmp_path / "a.csv", HEAD + "".join(rows)))
     second = marketpipe("replay", "--csv", write(tmp_path / "b.csv", HEAD + "".join(mixed)))
@@ -128,19 +141,33 @@ def test_replay_unsorted_rows_give_the_root_of_sorted_ones(marketpipe, tmp_path)
         (("--csv", "t.csv", "--output", "no/such/bars.csv"), "create it"),
         (("--csv", "t.csv", "--symbols", "../../x"), "../../x"),
         (("--csv", "t.csv", "--overrides", "none.toml"), "none.toml"),
-        (("--csv", "none.csv",), "none.csv"),
-        (("--parquet", "t.csv",), "t.csv"),
+        (
+            (
+                "--csv",
+                "none.csv",
+            ),
+            "none.csv",
+        ),
+        (
+            (
+                "--parquet",
+                "t.csv",
+            ),
+            "t.csv",
+        ),
         (("--csv", "t.csv", "--timeframes", "1m", "--no-such-flag"), "no-such-flag"),
     ],
 )
-def test_replay_wrong_words_exit_two_and_say_what_is_valid(marketpipe, tmp_path, words, named):
+def test_replay_wrong_words_exit_two_and_say_what_is_valid(
+    marketpipe: Command, tmp_path: Path, words: tuple[str, ...], named: str
+) -> None:
     write(tmp_path / "t.csv", HEAD + GOOD)
     done = marketpipe("replay", *words)
     assert done.code == 2
     assert named in done.err
 
 
-def test_replay_symbols_not_in_the_file_are_named(marketpipe, tmp_path):
+def test_replay_symbols_not_in_the_file_are_named(marketpipe: Command, tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", HEAD + GOOD)
     done = marketpipe("replay", "--csv", path, "--symbols", "AAPL,MSFT")
     assert done.code == 0

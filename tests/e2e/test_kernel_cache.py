@@ -11,7 +11,9 @@ import marketpipe
 CODE = "from marketpipe.bars import BarEngine; BarEngine(['1m']).apply_trade('A', 1, 10**9, 10**9)"
 
 
-def test_kernels_package_and_home_unwritable_are_cached_below_the_data_folder(tmp_path):
+def test_kernels_package_and_home_unwritable_are_cached_below_the_data_folder(
+    tmp_path: Path,
+) -> None:
     site = tmp_path / "site"
     shutil.copytree(
         Path(marketpipe.__file__).parent,

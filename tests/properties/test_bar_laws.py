@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ from marketpipe.domain.batches import StreamKey
 from marketpipe.domain.sessions import session_table
 from marketpipe.domain.ticks import PLAIN, Ticks
 from marketpipe.domain.units import DAY_NS, NULL_I64
+
+Trades = list[oracle.Trade]
+Grid = tuple[str, str]
 
 SECOND = 1_000_000_000
 OPEN = 1_704_205_800 * SECOND  # 2024-01-02 14:30Z, Tuesday, the open of XNYS
@@ -53,9 +57,16 @@ def content(table: pa.Table) -> dict[tuple[str, str, int], tuple[int | None, ...
     """Return the table in the oracle's form."""
     return {
         (b.symbol, b.timeframe, b.ts_open): (
-            b.ts_close, b.open, b.high, b.low, b.close, b.volume, b.notional,
-            -1 if b.vwap is None else b.vwap, b.trade_count,
-        )  # fmt: skip
+            b.ts_close,
+            b.open,
+            b.high,
+            b.low,
+            b.close,
+            b.volume,
+            b.notional,
+            -1 if b.vwap is None else b.vwap,
+            b.trade_count,
+        )
         for b in bars_of(table)
     }
 
@@ -90,7 +101,7 @@ def run(
 ) -> dict[tuple[str, str, int], tuple[int | None, ...]]:
     """Apply in batches cut at the given places, flush, and return the bars."""
     edges = sorted({0, len(trades), *(c % (len(trades) + 1) for c in cuts)})
-    for lo, hi in zip(edges, edges[1:], strict=False):
+    for lo, hi in pairwise(edges):
         engine.apply(ticks(trades[lo:hi]))
     engine.flush()
     return content(engine.bars())
@@ -98,7 +109,9 @@ def run(
 
 @settings(deadline=None)
 @given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.lists(st.integers(0, 40), max_size=4), st.data())
-def test_bars_any_order_and_split_equal_the_oracle(trades, timeframes, grid, cuts, data):
+def test_bars_any_order_and_split_equal_the_oracle(
+    trades: Trades, timeframes: list[str], grid: Grid, cuts: list[int], data: st.DataObject
+) -> None:
     order = data.draw(st.permutations(trades))
     calendar, session = grid
     table = None
@@ -113,7 +126,9 @@ def test_bars_any_order_and_split_equal_the_oracle(trades, timeframes, grid, cut
 
 @settings(deadline=None)
 @given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.integers(2, 3), st.data())
-def test_bars_any_partition_merged_equal_the_whole(trades, timeframes, grid, parts, data):
+def test_bars_any_partition_merged_equal_the_whole(
+    trades: Trades, timeframes: list[str], grid: Grid, parts: int, data: st.DataObject
+) -> None:
     calendar, session = grid
     owners = data.draw(
         st.lists(st.integers(0, parts - 1), min_size=len(trades), max_size=len(trades))
@@ -132,8 +147,8 @@ def test_bars_any_partition_merged_equal_the_whole(trades, timeframes, grid, par
 @settings(deadline=None)
 @given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.integers(0, 40), st.integers(1, 3))
 def test_state_saved_and_loaded_anywhere_changes_nothing(
-    trades, timeframes, grid, cut, workers
-):
+    trades: Trades, timeframes: list[str], grid: Grid, cut: int, workers: int
+) -> None:
     calendar, session = grid
     cut %= len(trades) + 1
 
@@ -155,7 +170,9 @@ def test_state_saved_and_loaded_anywhere_changes_nothing(
 
 @settings(deadline=None)
 @given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.integers(0, 40))
-def test_sessions_detached_and_attached_change_nothing(trades, timeframes, grid, cut):
+def test_sessions_detached_and_attached_change_nothing(
+    trades: Trades, timeframes: list[str], grid: Grid, cut: int
+) -> None:
     calendar, session = grid
     cut %= len(trades) + 1
     straight = BarEngine(timeframes, calendar=calendar, session=session)
@@ -171,14 +188,16 @@ def test_sessions_detached_and_attached_change_nothing(trades, timeframes, grid,
 
 @settings(deadline=None)
 @given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.lists(st.integers(0, 40), max_size=4))
-def test_events_any_split_are_the_same_and_end_in_the_bars(trades, timeframes, grid, cuts):
+def test_events_any_split_are_the_same_and_end_in_the_bars(
+    trades: Trades, timeframes: list[str], grid: Grid, cuts: list[int]
+) -> None:
     calendar, session = grid
 
     def events(cuts: Sequence[int]) -> tuple[list[OHLCVBar], BarEngine]:
         engine = BarEngine(timeframes, calendar=calendar, session=session)
         out: list[OHLCVBar] = []
         edges = sorted({0, len(trades), *(c % (len(trades) + 1) for c in cuts)})
-        for lo, hi in zip(edges, edges[1:], strict=False):
+        for lo, hi in pairwise(edges):
             out.extend(e.bar for e in engine.apply(ticks(trades[lo:hi])))
         out.extend(e.bar for e in engine.flush())
         return out, engine
@@ -192,7 +211,9 @@ def test_events_any_split_are_the_same_and_end_in_the_bars(trades, timeframes, g
     assert ordered(split) == ordered(whole)
     days: dict[tuple[object, ...], SymbolBarsAggregate] = {}
     for bar in ordered(whole):
-        days.setdefault((bar.symbol, bar.timeframe, bar.session_date), SymbolBarsAggregate()).add(bar)
+        days.setdefault((bar.symbol, bar.timeframe, bar.session_date), SymbolBarsAggregate()).add(
+            bar
+        )
         assert bar.cause == ("late" if bar.revision else bar.cause)
         assert bar.cause in {"first", "late"}
         assert bar.known_at >= bar.ts_close
@@ -203,24 +224,27 @@ def test_events_any_split_are_the_same_and_end_in_the_bars(trades, timeframes, g
 
 @settings(deadline=None)
 @given(sessions_of_trades(), TIMEFRAMES)
-def test_bars_rolled_up_conserve_volume_and_keep_their_bounds(trades, timeframes):
+def test_bars_rolled_up_conserve_volume_and_keep_their_bounds(
+    trades: Trades, timeframes: list[str]
+) -> None:
     engine = BarEngine([*timeframes, "1m", "1h", "1d"])
     bars = [*run(engine, trades, []).items()]
-    for (_, _, ts_open), (ts_close, o, h, low, c, *_rest) in bars:
+    for (_, _, ts_open), values in bars:
+        ts_close, o, h, low, c = (v for v in values[:5] if v is not None)
         assert ts_open < ts_close
         assert low <= min(o, c) <= max(o, c) <= h
     for symbol in SYMBOLS:
         mine = [t for t in trades if t.symbol == symbol]
         for tf in ("1m", "1h", "1d"):
             rows = [v for (s, t, _), v in bars if (s, t) == (symbol, tf)]
-            assert sum(v[5] for v in rows) == sum(t.size for t in mine)
-            assert sum(v[6] for v in rows) == sum(t.size * t.price for t in mine)
-            assert sum(v[8] for v in rows) == len(mine)
+            assert sum(v[5] or 0 for v in rows) == sum(t.size for t in mine)
+            assert sum(v[6] or 0 for v in rows) == sum(t.size * t.price for t in mine)
+            assert sum(v[8] or 0 for v in rows) == len(mine)
 
 
 @settings(deadline=None)
 @given(sessions_of_trades(), st.integers(-400, 400))
-def test_live_only_the_clock_closes_bars(trades, offset):
+def test_live_only_the_clock_closes_bars(trades: Trades, offset: int) -> None:
     future = oracle.Trade("AAA", OPEN + 10**6 * SECOND, 10**6, 5, 5)
     engine = BarEngine(["1m", "1d"], watermark="clock")
     assert len(engine.apply(ticks([*trades, future]))) == 0
@@ -235,7 +259,7 @@ def test_live_only_the_clock_closes_bars(trades, offset):
     }
 
 
-def test_laws_hold_with_the_kernel_uncompiled():
+def test_laws_hold_with_the_kernel_uncompiled() -> None:
     if os.environ.get("NUMBA_DISABLE_JIT") == "1":
         return
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]

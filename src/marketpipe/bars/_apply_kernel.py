@@ -1,9 +1,10 @@
 """The loop over ticks, and its scalar twin for one tick at a time."""
 
+import numpy as np
 from numba import njit
 
 from marketpipe.bars._grid_kernel import edges, find_auction, find_segment, session_edges
-from marketpipe.bars._life_kernel import direct, settle_run, settle_stream, walk
+from marketpipe.bars._life_kernel import direct, settle_run, settle_stream, turn, walk
 from marketpipe.bars._slot_kernel import fold, fold_aux
 from marketpipe.bars.layout import (
     APPLIED,
@@ -23,7 +24,7 @@ from marketpipe.bars.layout import (
     OUTSIDE,
     OVERFLOW,
     RECEIPT_TIME,
-    SHARD,
+    ROOTS_END,
     SHARDS,
     STATUS,
 )
@@ -32,7 +33,7 @@ from marketpipe.domain.ticks import CLOSING_AUCTION, OFFICIAL_CLOSE, OFFICIAL_OP
 OFFICIAL = OFFICIAL_OPEN | OFFICIAL_CLOSE
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def room(st, s):
     """Say whether one more tick of a stream surely fits, or which array must grow."""
     cfg, levels, streams, slots, _, _, _, _, _, _, _, _, out, _ = st
@@ -50,7 +51,6 @@ def slow(st, s, root, session, t, a, b, c, price, size, fl, known):
     """Apply a tick that is late, or a closing print past the close, straight to its slots."""
     cfg, levels, _, _, _, _, _, _, seg, ses, grp, _, _, _ = st
     settle_stream(st, s)
-    walk(st, s)
     for k in range(levels.shape[0]):
         level = levels[k]
         if level["derived"] or level["root"] != root:
@@ -65,13 +65,18 @@ def slow(st, s, root, session, t, a, b, c, price, size, fl, known):
         direct(st, s, k, lo, hi, confirm_at, date, f, fl, t, a, b, c, price, size, known)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def tick(st, s, t, a, b, c, price, size, fl, known):
     """Apply one tick to one stream; `room` has said that it fits."""
     cfg, levels, streams, _, aux, runs, run_aux, _, seg, ses, grp, _, _, _ = st
     n = levels.shape[0]
     w = streams[s]
-    session = -1
+    mark = w["watermark"]
+    if cfg[MODE] == EVENT_TIME:
+        mark = max(mark, t)
+    elif cfg[MODE] == RECEIPT_TIME and known != I64_MIN:
+        mark = max(mark, known - cfg[GRACE])
+    session = np.int64(-1)
     inside = True
     if cfg[HAS_TABLE] and find_segment(cfg, seg, t) < 0:
         inside = False
@@ -79,59 +84,61 @@ def tick(st, s, t, a, b, c, price, size, fl, known):
             session = find_auction(ses, t)
         if session < 0:
             cfg[OUTSIDE] += 1
-    for k in range(n):
+    for k in range(cfg[ROOTS_END]):
         level = levels[k]
         if level["feed"] >= 0:
             continue
         f = (fl >> level["shift"]) & 0x1F
-        official = fl & OFFICIAL if level["shift"] else 0 * fl
+        official = fl & OFFICIAL if level["shift"] else np.int64(0)
         if f == 0 and official == 0:
             continue
-        if not inside:
-            if session >= 0:
-                slow(st, s, k, session, t, a, b, c, price, size, fl, known)
-            continue
         r = runs[s * n + k]
-        if r["status"] == 0 or not r["ts_open"] <= t < r["ts_close"]:
+        on_time = inside
+        if inside and r["status"] and r["ts_open"] <= t < r["ts_close"]:
+            on_time = r["confirm_at"] > w["watermark"]
+        elif inside:
             lo, hi, confirm_at, date = edges(cfg, level, seg, ses, grp, t)
-            if confirm_at > w["watermark"]:
-                for j in range(k, n):
-                    q = runs[s * n + j]
-                    if (
-                        levels[j]["root"] == k
-                        and q["status"]
-                        and not q["ts_open"] <= t < q["ts_close"]
-                    ):
-                        settle_run(st, s, j)
+            on_time = confirm_at > w["watermark"]
+            if on_time:
+                if r["status"]:
+                    settle_run(st, s, k, mark)
+                if not w["run_open"] <= t < w["run_close"]:
+                    turn(st, s, k, t, mark)
                 r["ts_open"] = lo
                 r["ts_close"] = hi
                 r["confirm_at"] = confirm_at
                 r["session_date"] = date
                 r["status"] = 1
-        else:
-            confirm_at = r["confirm_at"]
-        if confirm_at <= w["watermark"]:
-            slow(st, s, k, -1, t, a, b, c, price, size, fl, known)
+        if not on_time:
+            if inside or session >= 0:
+                slow(st, s, k, session, t, a, b, c, price, size, fl, known)
             continue
         if not fold(r, f, t, a, b, c, price, size, known):
             cfg[STATUS] = OVERFLOW
             return
         if aux.shape[0] > 0:
             fold_aux(run_aux[s * n + k], f, fl, t, a, b, c, price, size)
-    if cfg[MODE] == EVENT_TIME:
-        w["watermark"] = max(w["watermark"], t)
-    elif cfg[MODE] == RECEIPT_TIME and known != I64_MIN:
-        w["watermark"] = max(w["watermark"], known - cfg[GRACE])
-    if w["next_close"] <= w["watermark"]:
-        for k in range(n):
-            r = runs[s * n + k]
-            if r["status"] and r["confirm_at"] <= w["watermark"]:
-                settle_run(st, s, k)
-        walk(st, s)
+    w["watermark"] = mark
+    if w["next_close"] <= mark:
+        settle_stream(st, s)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
-def apply_rows(st, dirty, stream, ts, price, size, ka, kb, kc, flags, known, start):
+def pick(mine, stream, start, rows):
+    """Gather the rows from ``start`` on that are of this shard; return (how many, where it stopped).
+
+    Without a branch on whose row it is: that would be mispredicted every other time.
+    """
+    stop = min(start + rows.shape[0], stream.shape[0])
+    m = 0
+    for i in range(start, stop):
+        rows[m] = i
+        m += mine[stream[i]]
+    return m, stop
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def apply_rows(st, dirty, mine, rows, stream, ts, price, size, ka, kb, kc, flags, known, start):
     """Apply rows from ``start``; return the row it stopped at, ``cfg[STATUS]`` says why.
 
     After the last row, pending runs are settled and due bars confirmed; ``n + 1`` is done.
@@ -139,35 +146,39 @@ def apply_rows(st, dirty, stream, ts, price, size, ka, kb, kc, flags, known, sta
     cfg = st[0]
     streams = st[2]
     n = ts.shape[0]
-    shards = cfg[SHARDS]
+    alone = cfg[SHARDS] == 1
     cfg[STATUS] = DONE
-    i = start
-    while i < n:
-        s = stream[i]
-        if shards > 1 and s % shards != cfg[SHARD]:
-            i += 1
-            continue
-        full = room(st, s)
-        if full != DONE:
-            cfg[STATUS] = full
-            return i
-        if streams[s]["dirty"] == 0:
-            streams[s]["dirty"] = 1
-            dirty[cfg[N_DIRTY]] = s
-            cfg[N_DIRTY] += 1
-        tick(st, s, ts[i], ka[i], kb[i], kc[i], price[i], size[i], flags[i], known[i])
-        cfg[APPLIED] += 1
-        if cfg[STATUS] == OVERFLOW:
-            return i
-        i += 1
+    m = n - start
+    stop = start
+    while stop < n:
+        first = stop
+        if alone:
+            stop = n
+        else:
+            m, stop = pick(mine, stream, first, rows)
+        for j in range(m):
+            i = first + j if alone else np.int64(rows[j])
+            s = np.int64(stream[i])
+            full = room(st, s)
+            if full != DONE:
+                cfg[STATUS] = full
+                return i
+            if streams[s]["dirty"] == 0:
+                streams[s]["dirty"] = 1
+                dirty[cfg[N_DIRTY]] = s
+                cfg[N_DIRTY] += 1
+            fl = np.int64(flags[i])
+            tick(st, s, ts[i], ka[i], kb[i], kc[i], price[i], size[i], fl, known[i])
+            cfg[APPLIED] += 1
+            if cfg[STATUS] == OVERFLOW:
+                return i
     while cfg[N_DIRTY] > 0:
-        s = dirty[cfg[N_DIRTY] - 1]
+        s = np.int64(dirty[cfg[N_DIRTY] - 1])
         full = room(st, s)
         if full != DONE:
             cfg[STATUS] = full
             return n
         settle_stream(st, s)
-        walk(st, s)
         streams[s]["dirty"] = 0
         cfg[N_DIRTY] -= 1
         if cfg[STATUS] == OVERFLOW:
@@ -185,7 +196,6 @@ def apply_one(st, s, t, a, b, c, price, size, fl, known):
     tick(st, s, t, a, b, c, price, size, fl, known)
     cfg[APPLIED] += 1
     settle_stream(st, s)
-    walk(st, s)
     return cfg[STATUS]
 
 

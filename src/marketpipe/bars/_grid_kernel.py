@@ -1,5 +1,6 @@
 """Where a tick belongs: segments, intervals, and the slot of an interval."""
 
+import numpy as np
 from numba import njit
 
 from marketpipe.bars._slot_kernel import clear, clear_aux
@@ -88,7 +89,7 @@ def edges(cfg, level, seg, ses, grp, ts):
     return lo, hi, hi, lo // DAY_NS
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def _bucket(stream, level, ts_open, size):
     """Hash an identity into a table of ``size`` (a power of two) entries."""
     h = (ts_open // 1_000_000_000 & 0x7FFFFFFF) * 0x9E3779B1 + stream * 0x85EBCA77 + level * 0x27D4EB2F
@@ -97,30 +98,44 @@ def _bucket(stream, level, ts_open, size):
     return (h >> 16) & (size - 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
-def index_add(index, slots, i):
-    """Enter slot ``i`` into the hash index."""
-    h = _bucket(slots[i]["stream"], slots[i]["level"], slots[i]["ts_open"], index.shape[0])
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+def _enter(index, size, slots, i):
+    """Write slot ``i`` into the first ``size`` entries of the hash index."""
+    r = slots[i]
+    h = _bucket(np.int64(r["stream"]), np.int64(r["level"]), r["ts_open"], size)
     while index[h] != 0:
-        h = (h + 1) & (index.shape[0] - 1)
+        h = (h + 1) & (size - 1)
     index[h] = i + 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def index_all(cfg, index, slots):
-    """Build the hash index of every slot."""
-    for i in range(index.shape[0]):
+    """Build the hash index of every slot, in as little of its room as leaves it three quarters free."""
+    n = cfg[N_SLOTS]
+    size = np.int64(1024)
+    while size < 4 * n and 2 * size <= index.shape[0]:
+        size *= 2
+    for i in range(size):
         index[i] = 0
-    for i in range(cfg[N_SLOTS]):
-        index_add(index, slots, i)
-    cfg[INDEXED] = 1
+    for i in range(n):
+        _enter(index, size, slots, i)
+    cfg[INDEXED] = size
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def index_add(cfg, index, slots, i):
+    """Enter slot ``i``, which is counted already, into the hash index; rebuild one half full."""
+    if 2 * cfg[N_SLOTS] > cfg[INDEXED] and 2 * cfg[INDEXED] <= index.shape[0]:
+        index_all(cfg, index, slots)
+    else:
+        _enter(index, cfg[INDEXED], slots, i)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def find(cfg, slots, last, index, levels_n, s, k, ts_open):
     """Return (slot, successor): the slot of an interval or -1, and the one after the gap."""
     after = -1
-    i = last[s * levels_n + k]
+    i = np.int64(last[s * levels_n + k])
     if i < 0 or slots[i]["ts_open"] < ts_open:
         return -1, after
     if slots[i]["ts_open"] == ts_open:
@@ -130,19 +145,30 @@ def find(cfg, slots, last, index, levels_n, s, k, ts_open):
             if i < 0 or slots[i]["ts_open"] <= ts_open:
                 break
             after = i
-            i = slots[i]["prev"]
+            i = np.int64(slots[i]["prev"])
         if i < 0 or slots[i]["ts_open"] < ts_open:
             return -1, after
         if slots[i]["ts_open"] == ts_open:
             return i, after
         index_all(cfg, index, slots)
-    h = _bucket(s, k, ts_open, index.shape[0])
+    size = cfg[INDEXED]
+    h = _bucket(s, k, ts_open, size)
     while index[h] != 0:
-        i = index[h] - 1
+        i = np.int64(index[h]) - 1
         if slots[i]["ts_open"] == ts_open and slots[i]["stream"] == s and slots[i]["level"] == k:
             return i, -1
-        h = (h + 1) & (index.shape[0] - 1)
+        h = (h + 1) & (size - 1)
     return -1, -1
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+def await_close(w, r, i):
+    """Enter slot ``i``, record ``r``, into the list of a stream's open bars."""
+    r["status"] = OPEN
+    r["next_open"] = w["open_head"]
+    w["open_head"] = i
+    w["n_open"] += 1
+    w["next_close"] = min(w["next_close"], r["confirm_at"])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
@@ -183,15 +209,11 @@ def place(st, s, k, lo, hi, confirm_at, date, late):
     else:
         r["prev"] = -1
     if cfg[INDEXED]:
-        index_add(index, slots, i)
+        index_add(cfg, index, slots, i)
     w = streams[s]
     if late and confirm_at <= w["watermark"]:
         r["status"] = CONFIRMED
         r["cause"] = LATE_CAUSE
     else:
-        r["status"] = OPEN
-        r["next_open"] = w["open_head"]
-        w["open_head"] = i
-        w["n_open"] += 1
-        w["next_close"] = min(w["next_close"], confirm_at)
+        await_close(w, r, i)
     return i

@@ -1,11 +1,13 @@
 """A bar's life: pending runs reach their slots, the watermark confirms, late ticks revise."""
 
+import numpy as np
 from numba import njit
 
-from marketpipe.bars._grid_kernel import edges, place
+from marketpipe.bars._grid_kernel import await_close, edges, index_add, place
 from marketpipe.bars._slot_kernel import (
     clear,
     clear_aux,
+    copy,
     fold,
     fold_aux,
     less,
@@ -18,19 +20,38 @@ from marketpipe.bars.layout import (
     CLOCK,
     CLOCK_KNOWN,
     CONFIRMED,
+    DERIVED,
     EMIT,
     FIRST,
     GRACE,
     I64_MAX,
     I64_MIN,
+    INDEXED,
     INTRADAY,
     LATE,
     LATE_CAUSE,
     MODE,
     N_OUT,
+    N_SLOTS,
     OVERFLOW,
     STATUS,
 )
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+def is_bar(cfg, levels, r, opened, closed):
+    """Say whether a slot with this open and close has a high and, where it must, no zeros."""
+    if r["high"] == I64_MIN:
+        return False
+    if cfg[ALL_NON_ZERO] == 0 or levels[r["level"]]["derived"]:
+        return True
+    return (
+        opened != 0
+        and closed != 0
+        and r["high"] != 0
+        and r["low"] != 0
+        and (r["vol_hi"] != 0 or r["vol_lo"] != 0)
+    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
@@ -61,15 +82,7 @@ def content(st, i):
         if levels[r["level"]]["kind"] != INTRADAY:
             oo = x["official_open"]
             oc = x["official_close"]
-    ok = has and r["high"] != I64_MIN
-    if ok and cfg[ALL_NON_ZERO] and levels[r["level"]]["derived"] == 0:
-        ok = (
-            opened != 0
-            and closed != 0
-            and r["high"] != 0
-            and r["low"] != 0
-            and (r["vol_hi"] != 0 or r["vol_lo"] != 0)
-        )
+    ok = has and is_bar(cfg, levels, r, opened, closed)
     return (
         ok, opened, r["high"], r["low"], closed, r["vol_hi"], r["vol_lo"], r["not_hi"],
         r["not_lo"], r["count"], xvh, xvl, xnh, xnl, oo, oc,
@@ -83,7 +96,7 @@ def emit(st, i):
     if cfg[EMIT] == 0 or levels[slots[i]["level"]]["visible"] == 0:
         return
     n = cfg[N_OUT]
-    out[n] = slots[i]
+    copy(out[n], slots[i])
     if aux.shape[0] > 0:
         out_aux[n] = aux[i]
     cfg[N_OUT] = n + 1
@@ -119,6 +132,16 @@ def share(c):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def unsaid(st, i):
+    """Return the content of a slot of which nothing was out yet."""
+    c = content(st, i)
+    return (
+        False, c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13],
+        c[14], c[15],
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def contribute(st, i, before, cause, known):
     """Carry the change of an emitted base bar into the bars derived from it.
 
@@ -127,7 +150,8 @@ def contribute(st, i, before, cause, known):
     """
     cfg, levels, streams, slots, aux, _, _, _, seg, ses, grp, _, _, _ = st
     r = slots[i]
-    base = r["level"]
+    base = np.int64(r["level"])
+    s = np.int64(r["stream"])
     for d in range(levels.shape[0]):
         if levels[d]["derived"] == 0 or levels[d]["feed"] != base:
             continue
@@ -135,7 +159,7 @@ def contribute(st, i, before, cause, known):
         if not after[0]:
             continue
         lo, hi, confirm_at, date = edges(cfg, levels[d], seg, ses, grp, r["ts_open"])
-        j = place(st, r["stream"], d, lo, hi, confirm_at, date, cause != FIRST)
+        j = place(st, s, d, lo, hi, confirm_at, date, cause != FIRST)
         was = content(st, j)
         old = share(before)
         new = share(after)
@@ -158,64 +182,62 @@ def contribute(st, i, before, cause, known):
         whi, wlo = carry(new[5] - old[5], new[6] - old[6])
         x["xnot_hi"], x["xnot_lo"] = carry(x["xnot_hi"] + dhi - whi, x["xnot_lo"] + dlo - wlo)
         t["known_at"] = max(t["known_at"], r["known_at"])
-        if t["confirm_at"] <= streams[r["stream"]]["watermark"] and t["status"] == CONFIRMED:
+        if t["confirm_at"] <= streams[s]["watermark"] and t["status"] == CONFIRMED:
             revise(st, j, was, cause, known)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def confirm(st, i):
-    """Confirm a slot that the watermark has passed."""
-    cfg, _, _, slots, _, _, _, _, _, _, _, _, _, _ = st
+    """Confirm a slot that the watermark has passed; its place in the list is the caller's."""
+    cfg, levels, _, slots, aux, _, _, _, _, _, _, _, _, _ = st
     r = slots[i]
     r["status"] = CONFIRMED
-    nothing = content(st, i)
-    if not nothing[0]:
+    if aux.shape[0] > 0:
+        ok = content(st, i)[0]
+    else:
+        ok = r["first_ts"] != I64_MAX and is_bar(cfg, levels, r, r["open"], r["close"])
+    if not ok:
         r["cause"] = LATE_CAUSE
         return
-    known = r["confirm_at"] + cfg[GRACE]
-    if cfg[MODE] == CLOCK:
-        known = cfg[CLOCK_KNOWN]
+    known = cfg[CLOCK_KNOWN] if cfg[MODE] == CLOCK else r["confirm_at"] + cfg[GRACE]
     r["revision"] = 0
     r["cause"] = FIRST
     r["known_at"] = max(r["known_at"], known)
-    emit(st, i)
-    before = (
-        False, nothing[1], nothing[2], nothing[3], nothing[4], nothing[5], nothing[6], nothing[7],
-        nothing[8], nothing[9], nothing[10], nothing[11], nothing[12], nothing[13], nothing[14],
-        nothing[15],
-    )  # fmt: skip
-    contribute(st, i, before, FIRST, known)
+    if cfg[EMIT]:
+        emit(st, i)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def walk(st, s):
     """Confirm every bar of a stream that its watermark has passed, base bars first."""
-    _, levels, streams, slots, _, _, _, _, _, _, _, _, _, _ = st
+    cfg, levels, streams, slots, _, _, _, _, _, _, _, _, _, _ = st
     w = streams[s]
     if w["next_close"] > w["watermark"]:
         return
-    for derived in range(2):
+    for derived in range(1 + cfg[DERIVED]):
         i = w["open_head"]
-        before = -1
+        before = np.int64(-1)
         soonest = I64_MAX
         while i >= 0:
             r = slots[i]
-            after = r["next_open"]
+            after = np.int64(r["next_open"])
             due = r["confirm_at"] <= w["watermark"] and levels[r["level"]]["derived"] == derived
             if due:
                 if before < 0:
-                    # a derived bar that `confirm` opens goes in front of this one
+                    # a derived bar that `contribute` opens goes in front of this one
                     w["open_head"] = after
                 else:
                     slots[before]["next_open"] = after
                 w["n_open"] -= 1
                 r["next_open"] = -1
-                head = w["open_head"]
                 confirm(st, i)
-                if before < 0 and w["open_head"] != head:
-                    before = w["open_head"]
-                    while slots[before]["next_open"] != head:
-                        before = slots[before]["next_open"]
+                if cfg[DERIVED] and derived == 0 and r["revision"] == 0:
+                    head = w["open_head"]
+                    contribute(st, i, unsaid(st, i), FIRST, r["known_at"])
+                    if before < 0 and w["open_head"] != head:
+                        before = w["open_head"]
+                        while slots[before]["next_open"] != head:
+                            before = np.int64(slots[before]["next_open"])
             else:
                 soonest = min(soonest, r["confirm_at"])
                 before = i
@@ -223,20 +245,48 @@ def walk(st, s):
         w["next_close"] = soonest
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
-def settle_run(st, s, k):
-    """Merge a pending run into its slot and into the runs that it feeds."""
-    cfg, levels, _, slots, aux, runs, run_aux, _, seg, ses, grp, _, _, _ = st
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+def settle_run(st, s, k, mark):
+    """Merge a pending run into its slot and into the runs that it feeds.
+
+    ``mark`` is the stream's watermark as it will be once the tick at hand is in. In order of
+    time, a run becomes a new slot with one copy, confirmed at once if it is due by then.
+    """
+    cfg, levels, streams, slots, aux, runs, run_aux, last, seg, ses, grp, index, _, _ = st
     n = levels.shape[0]
-    r = runs[s * n + k]
-    has_aux = aux.shape[0] > 0
-    i = place(
-        st, s, k, r["ts_open"], r["ts_close"], r["confirm_at"], r["session_date"], False
-    )
-    if not merge(slots[i], r):
-        cfg[STATUS] = OVERFLOW
-    if has_aux:
-        merge_aux(aux[i], run_aux[s * n + k])
+    at = s * n + k
+    r = runs[at]
+    w = streams[s]
+    newest = np.int64(last[at])
+    if newest < 0 or slots[newest]["ts_open"] < r["ts_open"]:
+        i = cfg[N_SLOTS]
+        cfg[N_SLOTS] = i + 1
+        d = slots[i]
+        copy(d, r)
+        d["stream"] = s
+        d["level"] = k
+        d["prev"] = newest
+        d["next_open"] = -1
+        d["revision"] = -1
+        d["cause"] = 0
+        last[at] = i
+        if cfg[INDEXED]:
+            index_add(cfg, index, slots, i)
+        if aux.shape[0] > 0:
+            clear_aux(aux[i])
+            merge_aux(aux[i], run_aux[at])
+        if cfg[DERIVED] == 0 and r["confirm_at"] <= mark:
+            confirm(st, i)
+        else:
+            await_close(w, d, i)
+    else:
+        i = place(
+            st, s, k, r["ts_open"], r["ts_close"], r["confirm_at"], r["session_date"], False
+        )
+        if not merge(slots[i], r):
+            cfg[STATUS] = OVERFLOW
+        if aux.shape[0] > 0:
+            merge_aux(aux[i], run_aux[at])
     for p in range(k + 1, n):
         if levels[p]["feed"] != k or levels[p]["derived"]:
             continue
@@ -246,24 +296,49 @@ def settle_run(st, s, k):
                 cfg, levels[p], seg, ses, grp, r["ts_open"]
             )
             q["status"] = 1
+            w["run_open"] = max(w["run_open"], q["ts_open"])
+            w["run_close"] = min(w["run_close"], q["ts_close"])
         if not merge(q, r):
             cfg[STATUS] = OVERFLOW
-        if has_aux:
-            merge_aux(run_aux[s * n + p], run_aux[s * n + k])
+        if aux.shape[0] > 0:
+            merge_aux(run_aux[s * n + p], run_aux[at])
     clear(r)
-    if has_aux:
-        clear_aux(run_aux[s * n + k])
+    if aux.shape[0] > 0:
+        clear_aux(run_aux[at])
     r["status"] = 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def settle_stream(st, s):
-    """Merge every pending run of a stream, finest first."""
-    _, levels, _, _, _, runs, _, _, _, _, _, _, _, _ = st
+    """Merge every pending run of a stream, finest first, and confirm what is due."""
+    _, levels, streams, _, _, runs, _, _, _, _, _, _, _, _ = st
     n = levels.shape[0]
+    w = streams[s]
     for k in range(n):
         if runs[s * n + k]["status"]:
-            settle_run(st, s, k)
+            settle_run(st, s, k, w["watermark"])
+    w["run_open"] = I64_MIN
+    w["run_close"] = I64_MAX
+    walk(st, s)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def turn(st, s, root, t, mark):
+    """Settle the pending runs above a root that do not hold ``t``; see what is left in common."""
+    _, levels, streams, _, _, runs, _, _, _, _, _, _, _, _ = st
+    n = levels.shape[0]
+    w = streams[s]
+    w["run_open"] = I64_MIN
+    w["run_close"] = I64_MAX
+    for k in range(n):
+        q = runs[s * n + k]
+        if q["status"] == 0 or levels[k]["feed"] < 0:
+            continue
+        if levels[k]["root"] == root and not q["ts_open"] <= t < q["ts_close"]:
+            settle_run(st, s, k, mark)
+        else:
+            w["run_open"] = max(w["run_open"], q["ts_open"])
+            w["run_close"] = min(w["run_close"], q["ts_close"])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
@@ -286,5 +361,5 @@ def direct(st, s, k, lo, hi, confirm_at, date, f, fl, t, a, b, c, price, size, k
         seen = max(cfg[CLOCK_KNOWN], known)
     revision = r["revision"]
     revise(st, i, before, LATE_CAUSE, seen)
-    if r["revision"] != revision:
+    if cfg[DERIVED] and r["revision"] != revision:
         contribute(st, i, before, LATE_CAUSE, seen)

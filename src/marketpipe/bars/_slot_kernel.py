@@ -1,8 +1,9 @@
 """The monoid: fold a tick into a state, merge two states. Order never matters."""
 
+import numpy as np
 from numba import njit
 
-from marketpipe.bars._sums_kernel import HI_MAX, carry, product
+from marketpipe.bars._sums_kernel import HI_MAX, plus, product
 from marketpipe.bars.layout import I64_MAX, I64_MIN
 from marketpipe.domain.ticks import (
     FIRST_ONLY,
@@ -15,7 +16,7 @@ from marketpipe.domain.ticks import (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def less(t, a, b, c, t2, a2, b2, c2):
     """Compare two order keys."""
     if t != t2:
@@ -27,7 +28,7 @@ def less(t, a, b, c, t2, a2, b2, c2):
     return c < c2
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def clear(r):
     """Make a record the neutral element; its interval and links are the caller's."""
     r["first_ts"] = I64_MAX
@@ -48,6 +49,40 @@ def clear(r):
     r["not_lo"] = 0
     r["count"] = 0
     r["known_at"] = I64_MIN
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+def copy(d, s):
+    """Write record ``s`` over ``d``. Field by field: a whole record is moved byte by byte."""
+    d["ts_open"] = s["ts_open"]
+    d["ts_close"] = s["ts_close"]
+    d["confirm_at"] = s["confirm_at"]
+    d["first_ts"] = s["first_ts"]
+    d["first_a"] = s["first_a"]
+    d["first_b"] = s["first_b"]
+    d["first_c"] = s["first_c"]
+    d["open"] = s["open"]
+    d["last_ts"] = s["last_ts"]
+    d["last_a"] = s["last_a"]
+    d["last_b"] = s["last_b"]
+    d["last_c"] = s["last_c"]
+    d["close"] = s["close"]
+    d["high"] = s["high"]
+    d["low"] = s["low"]
+    d["vol_hi"] = s["vol_hi"]
+    d["vol_lo"] = s["vol_lo"]
+    d["not_hi"] = s["not_hi"]
+    d["not_lo"] = s["not_lo"]
+    d["count"] = s["count"]
+    d["known_at"] = s["known_at"]
+    d["prev"] = s["prev"]
+    d["next_open"] = s["next_open"]
+    d["stream"] = s["stream"]
+    d["session_date"] = s["session_date"]
+    d["revision"] = s["revision"]
+    d["level"] = s["level"]
+    d["status"] = s["status"]
+    d["cause"] = s["cause"]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
@@ -74,18 +109,18 @@ def clear_aux(x):
     x["official_close"] = 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def fold(r, f, t, a, b, c, price, size, known):
     """Add one tick to a record. Returns False, with nothing written, on overflow."""
     if f & VOLUME:
         if size != 0:
             hi, lo = product(price, size)
-            nhi, nlo = carry(r["not_hi"] + hi, r["not_lo"] + lo)
+            nhi, nlo = plus(r["not_hi"], r["not_lo"], hi, lo)
             if nhi > HI_MAX or nhi < -HI_MAX:
                 return False
             r["not_hi"] = nhi
             r["not_lo"] = nlo
-            r["vol_hi"], r["vol_lo"] = carry(r["vol_hi"], r["vol_lo"] + size)
+            r["vol_hi"], r["vol_lo"] = plus(r["vol_hi"], r["vol_lo"], np.int64(0), size)
         r["count"] += 1
     if f & LAST:
         if less(t, a, b, c, r["first_ts"], r["first_a"], r["first_b"], r["first_c"]):
@@ -120,8 +155,8 @@ def fold_aux(x, f, official, t, a, b, c, price, size):
         x["half_px"] = price
     if f & VOLUME and not f & VWAP:
         hi, lo = product(price, size)
-        x["xnot_hi"], x["xnot_lo"] = carry(x["xnot_hi"] + hi, x["xnot_lo"] + lo)
-        x["xvol_hi"], x["xvol_lo"] = carry(x["xvol_hi"], x["xvol_lo"] + size)
+        x["xnot_hi"], x["xnot_lo"] = plus(x["xnot_hi"], x["xnot_lo"], hi, lo)
+        x["xvol_hi"], x["xvol_lo"] = plus(x["xvol_hi"], x["xvol_lo"], np.int64(0), size)
     if official & OFFICIAL_OPEN and less(t, a, b, c, x["oo_ts"], x["oo_a"], x["oo_b"], x["oo_c"]):
         x["oo_ts"] = t
         x["oo_a"] = a
@@ -138,15 +173,15 @@ def fold_aux(x, f, official, t, a, b, c, price, size):
         x["official_close"] = price
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def merge(d, s):
     """Merge record ``s`` into ``d``. Returns False, with nothing written, on overflow."""
-    nhi, nlo = carry(d["not_hi"] + s["not_hi"], d["not_lo"] + s["not_lo"])
+    nhi, nlo = plus(d["not_hi"], d["not_lo"], s["not_hi"], s["not_lo"])
     if nhi > HI_MAX or nhi < -HI_MAX:
         return False
     d["not_hi"] = nhi
     d["not_lo"] = nlo
-    d["vol_hi"], d["vol_lo"] = carry(d["vol_hi"] + s["vol_hi"], d["vol_lo"] + s["vol_lo"])
+    d["vol_hi"], d["vol_lo"] = plus(d["vol_hi"], d["vol_lo"], s["vol_hi"], s["vol_lo"])
     d["count"] += s["count"]
     if less(
         s["first_ts"], s["first_a"], s["first_b"], s["first_c"],
@@ -184,8 +219,8 @@ def merge_aux(d, s):
         d["half_b"] = s["half_b"]
         d["half_c"] = s["half_c"]
         d["half_px"] = s["half_px"]
-    d["xvol_hi"], d["xvol_lo"] = carry(d["xvol_hi"] + s["xvol_hi"], d["xvol_lo"] + s["xvol_lo"])
-    d["xnot_hi"], d["xnot_lo"] = carry(d["xnot_hi"] + s["xnot_hi"], d["xnot_lo"] + s["xnot_lo"])
+    d["xvol_hi"], d["xvol_lo"] = plus(d["xvol_hi"], d["xvol_lo"], s["xvol_hi"], s["xvol_lo"])
+    d["xnot_hi"], d["xnot_lo"] = plus(d["xnot_hi"], d["xnot_lo"], s["xnot_hi"], s["xnot_lo"])
     if less(
         s["oo_ts"], s["oo_a"], s["oo_b"], s["oo_c"], d["oo_ts"], d["oo_a"], d["oo_b"], d["oo_c"]
     ):

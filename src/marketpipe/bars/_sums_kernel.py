@@ -4,6 +4,7 @@ A decimal base keeps every step inside int64 (prices and sizes are below 10**18)
 unsigned arithmetic, on which compiled and interpreted code disagree, and never wraps.
 """
 
+import numpy as np
 from numba import njit
 
 LIMB = 1_000_000_000_000_000_000
@@ -12,7 +13,7 @@ HI_MAX = 9_000_000_000_000_000_000
 """High limbs beyond this are an overflow: 9e18 whole units in one bar."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def carry(hi, lo):
     """Bring ``lo`` back into [0, LIMB)."""
     if lo >= LIMB:
@@ -23,7 +24,18 @@ def carry(hi, lo):
     return hi, lo
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, inline="always")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+def plus(hi, lo, hi2, lo2):
+    """Add two sums whose ``lo`` are both in [0, LIMB).
+
+    Without a branch: whether low limbs of notionals carry is a coin toss.
+    """
+    low = lo + lo2
+    over = np.int64(low >= LIMB)
+    return hi + hi2 + over, low - over * LIMB
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def product(x, y):
     """Return ``x * y`` for ``|x| < 2 * 10**18`` nanos and ``0 <= y < 10**18``, as limbs."""
     sign = 1
@@ -39,10 +51,11 @@ def product(x, y):
     hi = xh * yh + mh
     lo = (middle - mh * NANO) * NANO + xl * yl
     if lo >= LIMB:
-        hi += lo // LIMB
-        lo = lo % LIMB
+        hi += 1
+        lo -= LIMB
     if sign < 0:
-        return carry(-hi, -lo)
+        borrow = np.int64(lo > 0)
+        return -hi - borrow, borrow * LIMB - lo
     return hi, lo
 
 

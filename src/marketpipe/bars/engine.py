@@ -20,9 +20,8 @@ from marketpipe.bars.layout import (
     MODE,
     N_OUT,
     RECEIPT_TIME,
-    SLOT,
 )
-from marketpipe.bars.ledger import BarLedger
+from marketpipe.bars.ledger import BarLedger, join_slots
 from marketpipe.bars.plan import Plan
 from marketpipe.bars.repair import Recompute, RepairCause, answer, requests
 from marketpipe.domain.bars import BarEvent
@@ -163,7 +162,7 @@ class BarEngine(BarLedger):
             return NO_EVENTS
         self._name(ticks.streams)
         self._see(int(ticks.ts_event.min()), int(ticks.ts_event.max()))
-        if np.bitwise_or.reduce(ticks.flags) != PLAIN:
+        if (ticks.flags != PLAIN).any():
             for shard in self._shards:
                 shard.need_aux()
         columns = self._shards[0].columns_of(ticks)
@@ -310,9 +309,7 @@ class BarEngine(BarLedger):
         taken = [shard.take() for shard in self._shards if shard.cfg[N_OUT]]
         events = NO_EVENTS
         if taken:
-            rows = np.concatenate([rows for rows, _ in taken])
-            auxes = [aux for _, aux in taken if aux is not None]
-            aux = np.concatenate(auxes) if auxes else None
+            rows, aux = join_slots(taken)
             order = np.lexsort(
                 (rows["revision"], rows["stream"], rows["level"], rows["confirm_at"])
             )
@@ -338,9 +335,7 @@ class BarEngine(BarLedger):
             shard = self._shards[int(code) % len(self._shards)]
             at = sorted(shard.forming(int(code)))
             parts.append((shard.slots[at], shard.aux[at] if len(shard.aux) else None))
-        rows = np.concatenate([np.empty(0, SLOT), *(rows for rows, _ in parts)])
-        auxes = [aux for _, aux in parts if aux is not None]
-        aux = np.concatenate(auxes) if auxes else None
+        rows, aux = join_slots(parts)
         ok = self._emittable(rows, aux) & (self.plan.levels["visible"][rows["level"]] != 0)
         return BarEvents(
             rows[ok], None if aux is None else aux[ok], self.naming, self._unsettled()

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from marketpipe.bars.layout import AUX, FIRST, LATE_CAUSE, OPEN, blank_aux
+from marketpipe.bars.layout import AUX, OPEN, blank_aux
 from marketpipe.bars.output import Naming, Records, to_table
 from marketpipe.domain.bars import BarEvent, EventKind, OHLCVBar
 from marketpipe.domain.batches import I64
@@ -61,7 +61,7 @@ class BarEvents:
 
     def kinds(self) -> list[EventKind]:
         """Return each event's kind."""
-        return [_kind(r["status"], r["revision"], r["cause"]) for r in self._rows]
+        return [_kind(r["status"], r["revision"]) for r in self._rows]
 
     def to_arrow(self) -> pa.Table:
         """Return the bars as a table of the schema `BARS`, one row per event."""
@@ -77,12 +77,10 @@ def _neutral(part: BarEvents) -> Records:
 NO_EVENTS = BarEvents(np.zeros(0, np.int8), None, None)
 
 
-def _kind(status: int, revision: int, cause: int) -> EventKind:
+def _kind(status: int, revision: int) -> EventKind:
     if status == OPEN:
         return "forming"
-    if revision == 0 and cause in (FIRST, LATE_CAUSE):
-        return "confirmed"
-    return "revised"
+    return "confirmed" if revision == 0 else "revised"
 
 
 def bars_of(table: pa.Table) -> Iterator[OHLCVBar]:

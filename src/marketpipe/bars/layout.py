@@ -94,10 +94,16 @@ STREAM: Final = np.dtype(
         ("open_head", "<i8"),
         ("n_open", "<i8"),
         ("dirty", "<i8"),
+        ("run_open", "<i8"),
+        ("run_close", "<i8"),
     ]
 )
+"""A stream. ``next_close``: of its open slots, ns; ``open_head``, ``n_open``: their list;
+[``run_open``, ``run_close``): what the intervals of its pending runs have in common, those that
+take ticks aside: while a tick lies in it, only the latter can change interval."""
 
-# Positions in the configuration and counter array.
+# Positions in the configuration and counter array. ROOTS_END: past the last level that takes
+# ticks; DERIVED: whether any level is built from emitted bars.
 (
     N_SLOTS,
     N_OUT,
@@ -116,8 +122,10 @@ STREAM: Final = np.dtype(
     APPLIED,
     SHARD,
     SHARDS,
+    ROOTS_END,
+    DERIVED,
     CFG_SIZE,
-) = range(18)
+) = range(20)
 
 EVENT_TIME: Final = 0
 """Each stream's largest ts_event is its watermark."""

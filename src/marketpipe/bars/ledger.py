@@ -1,5 +1,6 @@
 """The bars that an engine keeps: shards, their streams, their state as a value."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +16,7 @@ from marketpipe.bars.layout import (
     LATE,
     OPEN,
     OUTSIDE,
+    SLOT,
     blank_aux,
 )
 from marketpipe.bars.output import Naming, Records, emittable, to_table
@@ -236,9 +238,7 @@ class BarLedger:
     def _take(self, state: EngineState, *, keep: bool) -> None:
         rows, aux = state.rows, state.aux if len(state.aux) else None
         if keep:
-            ours, our_aux = self._gather()
-            aux = _joined(our_aux, len(ours), aux, len(rows))
-            rows = np.concatenate([ours, rows])
+            rows, aux = join_slots([self._gather(), (rows, aux)])
         for shard in self._shards:
             marks = shard.streams["watermark"][: len(state.watermarks)]
             np.maximum(marks, state.watermarks, out=marks)
@@ -271,29 +271,26 @@ class BarLedger:
                 shard.set_table(*records)
 
     def _gather(self) -> tuple[Records, Records | None]:
-        used = [shard.used() for shard in self._shards]
-        auxes = [aux for _, aux in used if aux is not None]
-        if len(used) == 1:
-            return used[0]
-        return (
-            np.concatenate([rows for rows, _ in used]),
-            np.concatenate(auxes) if auxes else None,
-        )
+        return join_slots([shard.used() for shard in self._shards])
 
     def _watermarks(self) -> I64:
         if len(self._shards) == 1:
             marks: I64 = self._shards[0].streams["watermark"]
-            return marks
-        return np.max([shard.streams["watermark"] for shard in self._shards], axis=0)
+        else:
+            marks = np.max([shard.streams["watermark"] for shard in self._shards], axis=0)
+        return marks
 
     def _emittable(self, rows: Records, aux: Records | None) -> npt.NDArray[np.bool_]:
         return emittable(rows, aux, bool(self._settings[ALL_NON_ZERO]), self.plan)
 
 
-def _joined(a: Records | None, n: int, b: Records | None, m: int) -> Records | None:
-    """Put aux records together; a missing half is neutral."""
-    if a is None and b is None:
-        return None
-    left = blank_aux(np.empty(n, AUX)) if a is None else a
-    right = blank_aux(np.empty(m, AUX)) if b is None else b
-    return np.concatenate([left, right])
+def join_slots(parts: Sequence[tuple[Records, Records | None]]) -> tuple[Records, Records | None]:
+    """Put slots together; where only some parts have aux records, the others' are neutral."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = np.concatenate([np.empty(0, SLOT), *(rows for rows, _ in parts)])
+    if all(aux is None for _, aux in parts):
+        return rows, None
+    return rows, np.concatenate(
+        [blank_aux(np.empty(len(rows), AUX)) if aux is None else aux for rows, aux in parts]
+    )

@@ -5,11 +5,11 @@ engine names the bars and their caller answers with all the trades that are left
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from marketpipe.bars._life_kernel import content
+from marketpipe.bars._life_kernel import content, contribute
 from marketpipe.bars._state_kernel import derive, refold, restate
 from marketpipe.bars.layout import (
     AUX,
@@ -22,7 +22,7 @@ from marketpipe.bars.layout import (
     blank_aux,
 )
 from marketpipe.domain.batches import StreamKey
-from marketpipe.domain.ticks import Ticks
+from marketpipe.domain.ticks import PLAIN, Ticks
 from marketpipe.errors import BarOverflowError, EngineError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def answer(shard: "Shard", code: int, request: Recompute, ticks: Ticks, known_at
     if not (inside & (ticks.stream == code)).all():
         raise EngineError(f"recompute: the answer holds trades that are not of {request}")
     at = int(np.flatnonzero(hit)[0])
-    if (ticks.flags & 0xFFFF != ticks.flags[:1] & 0xFFFF).any() if len(ticks) else False:
+    if (ticks.flags != PLAIN).any():
         shard.need_aux()
     above = _derived_from(shard, at)
     before = content(shard.st, at)
@@ -104,6 +104,13 @@ def answer(shard: "Shard", code: int, request: Recompute, ticks: Ticks, known_at
     for i, old in zip(above, was, strict=True):
         _derive_again(shard, i)
         restate(shard.st, i, old[0], content(shard.st, i) != old, cause, known_at)
+    if shard.slots[at]["revision"] >= 0:
+        missing = _levels_above(shard, at) - {int(shard.slots[i]["level"]) for i in above}
+        shard.reserve(len(shard.used()[0]) + len(missing))
+        for level in sorted(missing):
+            # the minute has only now become a bar, and its hour never was one
+            neutral = (False, *after[1:])
+            contribute(_only(shard, level), at, neutral, cause, known_at)
 
 
 def _derived_from(shard: "Shard", at: int) -> list[int]:
@@ -114,6 +121,20 @@ def _derived_from(shard: "Shard", at: int) -> list[int]:
     hit &= levels["feed"][rows["level"]] == base["level"]
     hit &= (rows["ts_open"] <= base["ts_open"]) & (base["ts_open"] < rows["ts_close"])
     return [int(i) for i in np.flatnonzero(hit)]
+
+
+def _levels_above(shard: "Shard", at: int) -> set[int]:
+    """Return the levels that are rolled up from that of a base bar."""
+    levels = shard.plan.levels
+    feeds = (levels["derived"] != 0) & (levels["feed"] == shard.slots[at]["level"])
+    return {int(i) for i in np.flatnonzero(feeds)}
+
+
+def _only(shard: "Shard", level: int) -> tuple[Any, ...]:
+    """Return the kernel's arrays as if this were the only level that is rolled up."""
+    levels = shard.plan.levels.copy()
+    levels["feed"][(levels["derived"] != 0) & (np.arange(len(levels)) != level)] = -1
+    return (shard.st[0], levels, *shard.st[2:])
 
 
 def _derive_again(shard: "Shard", at: int) -> None:
@@ -131,5 +152,5 @@ def _derive_again(shard: "Shard", at: int) -> None:
     base &= rows["level"] == shard.plan.levels["feed"][target["level"]]
     base &= (rows["ts_open"] >= target["ts_open"]) & (rows["ts_open"] < target["ts_close"])
     shard.slots["status"][at] = 0  # no revision while it is only half rolled up
-    derive(shard.st, np.flatnonzero(base))
+    derive(_only(shard, int(target["level"])), np.flatnonzero(base))
     shard.slots["status"][at] = target["status"]

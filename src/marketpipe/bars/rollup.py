@@ -180,11 +180,13 @@ def _table_edges(table: SessionTable, coarse: Timeframe, opens: I64) -> tuple[I6
             f"{table.session!r}; name the calendar and session that they were built on"
         )
     session = table.seg_session[segment]
-    if not coarse.is_intraday:
-        lo, hi = table.day_groups(coarse)
-        dates = table.group_dates(coarse)[session]
-        return lo[session], hi[session], dates.astype(np.int64)
-    start, length = table.seg_open[segment], coarse.duration_ns
-    lo = start + (opens - start) // length * length
-    dates = table.date[session].astype(np.int64)
-    return lo, np.minimum(lo + length, table.seg_close[segment]), dates
+    date: I64 = table.date[session].astype(np.int64)
+    if coarse.is_intraday:
+        start, length = table.seg_open[segment], coarse.duration_ns
+        lo = start + (opens - start) // length * length
+        hi: I64 = np.minimum(lo + length, table.seg_close[segment])
+    else:
+        group_lo, group_hi = table.day_groups(coarse)
+        lo, hi = group_lo[session], group_hi[session]
+        date = table.group_dates(coarse)[session].astype(np.int64)
+    return lo, hi, date

@@ -11,6 +11,7 @@ from marketpipe.bars._grid_kernel import index_all, place
 from marketpipe.bars.layout import (
     AUX,
     CFG_SIZE,
+    DERIVED,
     DONE,
     EMIT,
     GROW_OUT,
@@ -22,6 +23,7 @@ from marketpipe.bars.layout import (
     N_OUT,
     N_SLOTS,
     OVERFLOW,
+    ROOTS_END,
     SHARD,
     SHARDS,
     SLOT,
@@ -42,6 +44,11 @@ SEGMENT = np.dtype([("open", "<i8"), ("close", "<i8"), ("session", "<i8")])
 SESSION = np.dtype([("date", "<i8"), ("close", "<i8"), ("auction_end", "<i8")])
 
 _FIRST_SLOTS = 4096
+_BLOCK = 1 << 14
+"""Rows dealt out among shards at a time: few enough to stay in the cache."""
+_ROOMY = 1 << 24
+"""Records to ask for at the first growth. Memory that is asked for and not written costs address
+space only; asking once means that nothing is ever copied, short of this many."""
 
 
 class Shard:
@@ -53,6 +60,8 @@ class Shard:
         for position, value in settings.items():
             self.cfg[position] = value
         self.cfg[SHARD], self.cfg[SHARDS] = shard, shards
+        self.cfg[ROOTS_END] = 1 + int(np.flatnonzero(plan.levels["feed"] < 0).max())
+        self.cfg[DERIVED] = int(plan.derived)
         self.streams = np.zeros(0, STREAM)
         self.slots = np.empty(_FIRST_SLOTS, SLOT)
         self.aux = np.empty(0, AUX)
@@ -63,6 +72,8 @@ class Shard:
         self.out = np.empty(_FIRST_SLOTS, SLOT)
         self.out_aux = np.empty(0, AUX)
         self.dirty = np.empty(0, np.int32)
+        self.mine = np.empty(0, np.bool_)
+        self.rows = np.empty(_BLOCK, np.int32)
         self.seg = np.zeros(0, SEGMENT)
         self.ses = np.zeros(0, SESSION)
         self.grp = np.zeros((1, 1, 4), np.int64)
@@ -88,6 +99,7 @@ class Shard:
         new["watermark"] = I64_MIN
         new["next_close"] = I64_MAX
         new["open_head"] = -1
+        new["run_open"], new["run_close"] = I64_MIN, I64_MAX
         self.streams = np.concatenate([self.streams, new])
         levels = len(self.plan.levels)
         self.runs = np.concatenate([self.runs, blank(np.empty(more * levels, SLOT))])
@@ -97,15 +109,18 @@ class Shard:
             )
         self.last = np.concatenate([self.last, np.full(more * levels, -1, np.int32)])
         self.dirty = np.concatenate([self.dirty, np.zeros(more, np.int32)])
+        self.mine = np.arange(n) % self.cfg[SHARDS] == self.cfg[SHARD]
         self._bind()
 
     def need_aux(self) -> None:
         """Keep aux records from now on; those of what went before are neutral."""
         if len(self.aux):
             return
-        self.aux = blank_aux(np.empty(len(self.slots), AUX))
+        self.aux = np.empty(len(self.slots), AUX)
+        blank_aux(self.aux[: self.cfg[N_SLOTS]])  # the kernel clears those it takes later
         self.run_aux = blank_aux(np.empty(len(self.runs), AUX))
-        self.out_aux = blank_aux(np.empty(len(self.out), AUX))
+        self.out_aux = np.empty(len(self.out), AUX)
+        blank_aux(self.out_aux[: self.cfg[N_OUT]])
         self._bind()
 
     def set_table(self, seg: Records, ses: Records, grp: I64) -> None:
@@ -118,15 +133,11 @@ class Shard:
         """Make room for at least this many slots."""
         if slots <= len(self.slots):
             return
-        old = len(self.slots)
-        grown = np.empty(slots, SLOT)
-        grown[:old] = self.slots
-        self.slots = grown
+        n = int(self.cfg[N_SLOTS])
+        self.slots = _grown(self.slots, n, slots)
         if len(self.aux):
-            aux = np.empty(slots, AUX)
-            aux[:old] = self.aux
-            self.aux = aux
-        self.index = np.zeros(1 << (2 * slots - 1).bit_length(), np.int32)
+            self.aux = _grown(self.aux, n, len(self.slots))
+        self.index = np.zeros(1 << (2 * len(self.slots) - 1).bit_length(), np.int32)
         if self.cfg[INDEXED]:
             index_all(self.cfg, self.index, self.slots)
         self._bind()
@@ -134,17 +145,13 @@ class Shard:
     def _grow(self) -> None:
         if self.cfg[STATUS] == GROW_SLOTS:
             need = 8 * len(self.plan.levels) + int(self.streams["n_open"].max(initial=0))
-            self.reserve(max(2 * len(self.slots), len(self.slots) + 2 * need))
+            self.reserve(len(self.slots) + 2 * need)
         elif self.cfg[STATUS] == GROW_OUT:
             need = 8 * len(self.plan.levels) + int(self.streams["n_open"].max(initial=0))
-            size = max(2 * len(self.out), len(self.out) + 2 * need)
-            out = np.empty(size, SLOT)
-            out[: len(self.out)] = self.out
-            self.out = out
+            n = int(self.cfg[N_OUT])
+            self.out = _grown(self.out, n, len(self.out) + 2 * need)
             if len(self.aux):
-                out_aux = np.empty(size, AUX)
-                out_aux[: len(self.out_aux)] = self.out_aux
-                self.out_aux = out_aux
+                self.out_aux = _grown(self.out_aux, n, len(self.out))
             self._bind()
 
     # -- ticks --------------------------------------------------------------------------------
@@ -154,7 +161,7 @@ class Shard:
         n = len(columns[0])
         at = 0
         while at <= n:
-            at = kernel.apply_rows(self.st, self.dirty, *columns, at)
+            at = kernel.apply_rows(self.st, self.dirty, self.mine, self.rows, *columns, at)
             self._check(at)
 
     def apply_one(self, *tick: int) -> None:
@@ -218,3 +225,13 @@ class Shard:
     def emitting(self, wanted: bool) -> None:
         """Switch the writing of events on or off."""
         self.cfg[EMIT] = int(wanted)
+
+
+def _grown(old: Records, used: int, need: int) -> Records:
+    """Return an array of at least ``need`` records, and mostly more, that starts as ``old`` does."""
+    try:
+        new = np.empty(max(need, 2 * len(old), _ROOMY), old.dtype)
+    except MemoryError:  # address space is limited
+        new = np.empty(max(need, 2 * len(old)), old.dtype)
+    new[:used] = old[:used]
+    return new

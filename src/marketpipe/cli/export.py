@@ -36,14 +36,17 @@ def export(
     symbols: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
     timeframes: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
     as_of: Annotated[
-        str | None, typer.Option("--as-of", help="As known at this time, such as 2026-01-05T15:00Z.")
+        str | None,
+        typer.Option("--as-of", help="As known at this time, such as 2026-01-05T15:00Z."),
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="Every revision.")] = False,
     all_series: Annotated[
         bool, typer.Option("--all-series", help="Allow several series in one output.")
     ] = False,
     format: Annotated[Format, typer.Option("--format", help="File format.")] = Format.CSV,  # noqa: A002
-    layout: Annotated[Layout, typer.Option("--layout", help="One file, or one a symbol and day.")] = Layout.FLAT,
+    layout: Annotated[
+        Layout, typer.Option("--layout", help="One file, or one a symbol and day.")
+    ] = Layout.FLAT,
     replay: Annotated[
         int | None, typer.Option(help="Number of a stored replay; default: the newest.")
     ] = None,

@@ -9,9 +9,7 @@ import typer
 def parity(
     reference: Annotated[Path, typer.Option(help="Bars to compare against.")],
     csv: Annotated[Path, typer.Option("--csv", help="Bars that were generated.")],
-    tolerance: Annotated[
-        str, typer.Option(help="Largest allowed difference of a price.")
-    ] = "1e-6",
+    tolerance: Annotated[str, typer.Option(help="Largest allowed difference of a price.")] = "1e-6",
     volume_tolerance: Annotated[
         str, typer.Option(help="Largest allowed difference of volume and notional.")
     ] = "0",

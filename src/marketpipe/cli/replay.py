@@ -55,7 +55,10 @@ def replay(
         bool, typer.Option("--store", help="Keep bars and revisions in the data folder.")
     ] = False,
     confirm: Annotated[
-        bool, typer.Option("--confirm", help="Recompute the bars independently in SQL; exit 1 if they differ.")
+        bool,
+        typer.Option(
+            "--confirm", help="Recompute the bars independently in SQL; exit 1 if they differ."
+        ),
     ] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads of the bar engine.")] = 1,
     data_dir: DataDir = DEFAULT_DATA_DIR,

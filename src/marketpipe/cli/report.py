@@ -40,6 +40,8 @@ def print_findings(report: ReplayReport) -> None:
     head = "findings  "
     for entry in report.findings.entries:
         rows = ", ".join(str(e.row) for e in entry.examples if e.row)
-        where = f" (rows {rows}{', …' if entry.count > len(entry.examples) else ''})" if rows else ""
+        where = (
+            f" (rows {rows}{', …' if entry.count > len(entry.examples) else ''})" if rows else ""
+        )
         print(f"{head} {entry.code} {entry.count:,}{where}")
         head = " " * len(head)

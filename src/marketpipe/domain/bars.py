@@ -90,7 +90,8 @@ class OHLCVBar:
 
     def __str__(self) -> str:
         prices = " ".join(
-            "-" if p is None else format_nanos(p) for p in (self.open, self.high, self.low, self.close)
+            "-" if p is None else format_nanos(p)
+            for p in (self.open, self.high, self.low, self.close)
         )
         return f"{self.symbol}@{self.timeframe} {format_ns(self.ts_open)} {prices} r{self.revision}"
 

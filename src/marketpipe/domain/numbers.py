@@ -86,15 +86,16 @@ def _from_decimals(column: pa.Array, reasons: Codes) -> I64:
     if not 0 <= scale <= 9 or not pa.types.is_decimal128(column.type):
         return _slowly(column, reasons)
     data = column.buffers()[1]
-    limbs = np.frombuffer(data, np.int64).reshape(-1, 2)[column.offset : column.offset + len(column)]
+    limbs = np.frombuffer(data, np.int64).reshape(-1, 2)[
+        column.offset : column.offset + len(column)
+    ]
     low, high = limbs[:, 0], limbs[:, 1]
     factor = 10 ** (9 - scale)
     fits = (high == low >> 63) & (low <= MAX_NANOS // factor) & (low >= -(MAX_NANOS // factor))
     good = fits | np.asarray(column.is_null())
-    if good.all():
-        return np.multiply(low, factor)
     reasons[~good] = _OUT
-    return np.multiply(np.where(fits, low, 0), factor)
+    values: I64 = (low if good.all() else np.where(fits, low, 0)) * factor
+    return values
 
 
 def _from_floats(column: pa.Array, nulls: npt.NDArray[np.bool_], reasons: Codes) -> I64:

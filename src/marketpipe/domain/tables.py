@@ -108,7 +108,11 @@ class TableReader:
         def number(name: str) -> I64 | None:
             return pick(checked[name].values) if name in checked else None
 
-        texts = {n: pick(self._code(n, columns[n])) for n in ("venue", "conditions", "tape") if n in columns}
+        texts = {
+            n: pick(self._code(n, columns[n]))
+            for n in ("venue", "conditions", "tape")
+            if n in columns
+        }
         dictionaries = Dictionaries(
             streams=tuple(self._streams),
             venues=tuple(self._codes["venue"]),
@@ -151,9 +155,7 @@ class TableReader:
         found: I32 = table[np.asarray(pc.fill_null(encoded.indices, len(codes)))]
         return found
 
-    def _stream(
-        self, columns: dict[str, pa.Array], n: int
-    ) -> tuple[I32, np.ndarray, np.ndarray]:
+    def _stream(self, columns: dict[str, pa.Array], n: int) -> tuple[I32, np.ndarray, np.ndarray]:
         """Return stream codes, which rows are wanted, and which have a symbol that is none."""
         parts = []
         for name in ("source", "feed", "symbol"):
@@ -163,14 +165,20 @@ class TableReader:
                 code = self._codes[name].setdefault(self._defaults[name], len(self._codes[name]))
                 parts.append(np.full(n, code, np.int64))
         combined = (parts[0] << 42) | (parts[1] << 21) | parts[2]
-        distinct, inverse = _distinct(combined, simple="source" not in columns and "feed" not in columns)
+        distinct, inverse = _distinct(
+            combined, simple="source" not in columns and "feed" not in columns
+        )
         texts = [list(self._codes[name]) for name in ("source", "feed", "symbol")]
         mask = (1 << 21) - 1
         codes = np.zeros(len(distinct), np.int32)
         wanted = np.zeros(len(distinct), np.bool_)
         wrong = np.zeros(len(distinct), np.bool_)
         for i, code in enumerate(distinct.tolist()):
-            source, feed, symbol = texts[0][code >> 42], texts[1][code >> 21 & mask], texts[2][code & mask]
+            source, feed, symbol = (
+                texts[0][code >> 42],
+                texts[1][code >> 21 & mask],
+                texts[2][code & mask],
+            )
             if not is_valid_symbol(symbol):
                 wrong[i] = True
                 continue
@@ -230,8 +238,8 @@ def _ids(column: pa.Array) -> tuple[I64, I64]:
         nulls = np.asarray(column.is_null())
         lo = np.asarray(pc.fill_null(column, pa.scalar(0, column.type))).astype(np.int64)
         hi[nulls] = -1
-        for i in np.flatnonzero(lo < 0):
-            hi[i], lo[i] = text_trade_id(str(column[int(i)].as_py()).encode())
+        for i in np.flatnonzero(lo < 0).tolist():
+            hi[i], lo[i] = text_trade_id(str(column[i].as_py()).encode())
         return hi, lo
     for i, text in enumerate(column.cast(pa.string()).to_pylist()):
         if not text:
@@ -245,7 +253,9 @@ def _ids(column: pa.Array) -> tuple[I64, I64]:
 
 def _check(schema: pa.Schema, where: str) -> tuple[str, TickKind]:
     names = schema.names
-    problems = [f"column '{n}' appears twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    problems = [
+        f"column '{n}' appears twice" for n in sorted({n for n in names if names.count(n) > 1})
+    ]
     problems += [f"column '{n}' is unknown" for n in names if n not in KNOWN]
     if "symbol" not in names:
         problems.append("column 'symbol' is missing")

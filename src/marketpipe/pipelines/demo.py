@@ -39,5 +39,7 @@ def sample(bars: Path, symbol: str, timeframe: str) -> str:
         ]
     names = ("ts_open", "open", "high", "low", "close", "volume", "trade_count")
     lines = [f"{symbol} {timeframe}".ljust(22) + "".join(n.rjust(12) for n in names[1:])]
-    lines += [row["ts_open"].ljust(22) + "".join(row[n].rjust(12) for n in names[1:]) for row in rows]
+    lines += [
+        row["ts_open"].ljust(22) + "".join(row[n].rjust(12) for n in names[1:]) for row in rows
+    ]
     return "\n".join(lines)

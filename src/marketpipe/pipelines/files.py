@@ -192,9 +192,7 @@ def _check_kind(source: "Source", price: str) -> None:
 
 def _format(path: Path) -> str:
     if path.suffix not in FORMATS:
-        raise UsageError(
-            f"output: was '{path}'; expected a name that ends in {', '.join(FORMATS)}"
-        )
+        raise UsageError(f"output: was '{path}'; expected a name that ends in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise UsageError(f"output: the folder of '{path}' does not exist; create it first")
     return FORMATS[path.suffix]
@@ -283,5 +281,3 @@ def _quarantine(path: Path | None) -> Iterator[Any]:
                 out.writerow([row.row, row.reason, row.field, raw, row.raw_bytes])
 
         yield write
-
-

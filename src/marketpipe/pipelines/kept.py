@@ -57,9 +57,7 @@ def kept_history(data_dir: Path, number: int | None = None) -> tuple[pa.Table, P
         )
     chosen = numbers[-1] if number is None else number
     if chosen not in numbers:
-        raise UsageError(
-            f"replay: was {chosen}; '{data_dir}' holds {', '.join(map(str, numbers))}"
-        )
+        raise UsageError(f"replay: was {chosen}; '{data_dir}' holds {', '.join(map(str, numbers))}")
     folder = root / f"{chosen:06d}"
     try:
         return pq.read_table(folder / "history.parquet", schema=BARS), folder

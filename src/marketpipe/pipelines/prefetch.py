@@ -28,7 +28,7 @@ class Prefetch(Generic[_T]):
             for item in self._items:
                 if not self._put(item, None):
                     return
-        except BaseException as problem:  # noqa: BLE001 - handed to the consumer whole
+        except BaseException as problem:  # handed to the consumer whole
             self._put(None, problem)
         else:
             self._put(None, StopIteration())

@@ -194,4 +194,3 @@ class Replay:
             for entry in table["timeframe"].value_counts():
                 counts[entry["values"].as_py()] += entry["counts"].as_py()
         return DigestTree(leaves), counts
-

@@ -4,7 +4,6 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from os import PathLike, fspath, fstat
 from pathlib import Path
 from stat import S_ISREG

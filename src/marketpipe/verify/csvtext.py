@@ -51,8 +51,9 @@ def _expression(field: pa.Field) -> str:
 
 
 def _instant(name: str) -> str:
-    seconds = f"strftime(make_timestamp_ns({name}), '%Y-%m-%dT%H:%M:%S')"
     nanos = f"(({name} % 1000000000) + 1000000000) % 1000000000"
+    # by way of microseconds: as a count of ns the last instant would stand for infinity
+    seconds = f"strftime(make_timestamp(({name} - {nanos}) // 1000), '%Y-%m-%dT%H:%M:%S')"
     return (
         f"{seconds} || CASE WHEN {nanos} = 0 THEN 'Z' "
         f"ELSE rtrim('.' || lpad(({nanos})::VARCHAR, 9, '0'), '0') || 'Z' END"

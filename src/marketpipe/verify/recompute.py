@@ -11,7 +11,7 @@ seven characters, which the engine orders by a hash, are not reproduced among eq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -22,6 +22,8 @@ from marketpipe.verify.rawticks import load_raw
 from marketpipe.verify.rollup import Bar, finish, roll_up
 from marketpipe.verify.rows import canonical_timeframe, timeframe_seconds
 from marketpipe.verify.rulesql import closing_auction, rules_query
+
+IdDates: TypeAlias = Literal["utc", "new_york", "segments"]
 
 RULE_SETS: Final = ("plain", "alpaca-v1")
 
@@ -43,6 +45,18 @@ SEGMENTS: Final = (
     *("seg_open", "seg_close", "session_date", "session_open", "session_close", "auction_end"),
 )
 _DAY_NS: Final = 86_400_000_000_000
+# SQL that adds id_date to the rows p of parsed; zones are looked up once an hour, it is slow.
+_ID_DATES: Final[dict[IdDates, str]] = {
+    "utc": "p.ts // 86400000000000 AS id_date FROM parsed p",
+    "new_york": """z.id_date FROM parsed p JOIN (
+        SELECT hour, (make_timestamp(hour * 3600000000) AT TIME ZONE 'UTC'
+                      AT TIME ZONE 'America/New_York')::DATE - DATE '1970-01-01' AS id_date
+        FROM (SELECT DISTINCT ts // 3600000000000 AS hour FROM parsed)
+    ) z ON z.hour = p.ts // 3600000000000""",
+    "segments": """s.session_date AS id_date FROM parsed p
+        ASOF LEFT JOIN (SELECT DISTINCT session_date, auction_end FROM segments) s
+        ON p.ts < s.auction_end""",
+}
 _MONDAY: Final = 4
 """1970-01-05 in days since 1970-01-01; weeks are counted from it."""
 
@@ -69,6 +83,7 @@ def recompute(
     rules: str = "plain",
     symbols: Sequence[str] = (),
     segments: pa.Table | None = None,
+    id_dates: IdDates | None = None,
     source: str = "",
     feed: str = "",
     memory_limit: str = "2GB",
@@ -87,6 +102,9 @@ def recompute(
     segments : trading segments with the columns `SEGMENTS` (ns since the epoch, closes exclusive;
         session_date a date or days since the epoch), which must hold every session of each
         week or group of days that has ticks. None: continuous, on the grid of UTC
+    id_dates : on which dates a vendor's id is unique: ``utc`` (UTC days), ``new_york`` (New York
+        days) or ``segments`` (the session that is open, or opens next, closing auctions
+        included). None: ``new_york`` for alpaca-v1, else ``segments`` where given, else ``utc``
     source, feed : names of rows whose file does not say
     memory_limit, temp_dir, threads : of DuckDB, which spills to ``temp_dir``
 
@@ -98,6 +116,11 @@ def recompute(
         If price, rules or a timeframe is not one of the above.
     """
     _check_words(timeframes, price, rules, segments)
+    dates = id_dates or _usual_id_dates(rules, segments)
+    if dates not in _ID_DATES or (dates == "segments" and segments is None):
+        raise UsageError(
+            f"id_dates was {dates!r}; valid are {', '.join(_ID_DATES)}, the last with segments"
+        )
     with duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{memory_limit}'")
         connection.execute(f"SET threads = {int(threads)}")
@@ -105,12 +128,18 @@ def recompute(
         excluded = load_raw(connection, Path(path), quotes=price != "trade", symbols=tuple(symbols))
         excluded |= _load_segments(connection, rules, segments)
         if price == "trade":
-            excluded |= _admit_trades(connection, source, feed)
+            excluded |= _admit_trades(connection, dates, source, feed)
         else:
             excluded |= _admit_quotes(connection, price, source, feed)
         bars = _bars(connection, [canonical_timeframe(t) for t in timeframes], price, rules)
     counted = {reason: count for reason, count in sorted(excluded.items()) if count}
     return Recomputed(pa.Table.from_pylist(bars, schema=RECOMPUTED), counted)
+
+
+def _usual_id_dates(rules: str, segments: pa.Table | None) -> IdDates:
+    if rules == "alpaca-v1":
+        return "new_york"
+    return "utc" if segments is None else "segments"
 
 
 def _check_words(
@@ -171,15 +200,11 @@ def _has_segments(connection: duckdb.DuckDBPyConnection) -> bool:
     return bool(connection.execute(query).fetchall()[0][0])
 
 
-def _admit_trades(connection: duckdb.DuckDBPyConnection, source: str, feed: str) -> dict[str, int]:
-    """Make ``ticks``: each vendor id once per session date, numbered in their order."""
-    if _has_segments(connection):
-        placed = (
-            "SELECT p.*, coalesce(s.session_date, p.ts // 86400000000000) AS id_date "
-            "FROM parsed p ASOF LEFT JOIN segments s ON p.ts >= s.seg_open"
-        )
-    else:
-        placed = "SELECT *, ts // 86400000000000 AS id_date FROM parsed"
+def _admit_trades(
+    connection: duckdb.DuckDBPyConnection, id_dates: IdDates, source: str, feed: str
+) -> dict[str, int]:
+    """Make ``ticks``: each vendor id once per date, numbered in their order."""
+    placed = f"SELECT p.*, {_ID_DATES[id_dates]}"
     numeric = "regexp_full_match(trade_id, '0|[1-9][0-9]{0,18}')"
     identity = "source, feed, symbol, venue, tape, id_date, trade_id"
     connection.execute(

@@ -95,9 +95,7 @@ def test_compare_differing_cells_carry_both_values_and_delta(compare: Compare) -
 
 def test_compare_delta_of_large_numbers_is_exact(compare: Compare) -> None:
     low, high = "99999999999999999.000000000000000001", "99999999999999999.000000000000000003"
-    found = compare(
-        [HEADER, ROW.replace("160.5", low)], [HEADER, ROW.replace("160.5", high)]
-    )
+    found = compare([HEADER, ROW.replace("160.5", low)], [HEADER, ROW.replace("160.5", high)])
     assert found.differing[0].delta == Decimal("2E-18")
 
 

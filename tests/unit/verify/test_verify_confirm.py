@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -102,6 +103,41 @@ def test_recompute_eurusd_quotes_give_the_vendors_own_bars(
         int(row[1]) * 1_000_000: tuple(map(Decimal, row[column : column + 4]))
         for row in read_official(folder / f"official_{timeframe}.csv.gz")
     }
-    prices = zip(*(bars[name].to_pylist() for name in ("open", "high", "low", "close")), strict=True)
+    prices = zip(
+        *(bars[name].to_pylist() for name in ("open", "high", "low", "close")), strict=True
+    )
     assert len(official) == count
     assert dict(zip(bars["ts_open"].to_pylist(), prices, strict=True)) == official
+
+
+@pytest.mark.data
+def test_recompute_binance_trades_give_the_expected_minutes(
+    market_data: Path, tmp_path: Path
+) -> None:
+    folder = market_data / "binance_eth"
+    lines = ["symbol,ts_ms,price,size,trade_id"]
+    for name in ("ethusdt_20240808.gz", "ethusdt_20240809.gz"):
+        with gzip.open(folder / name, "rt") as file:
+            for line in file:
+                if "@trade" in line[:60]:
+                    t = json.loads(line.partition(" ")[2])["data"]
+                    lines.append(f"{t['s']},{t['T']},{t['p']},{t['q']},{t['t']}")
+    ticks = tmp_path / "ticks.csv"
+    ticks.write_text("\n".join(lines))
+    found = recompute(ticks, ["1m"])
+    with (folder / "expected_1m.csv").open(newline="") as file:
+        expected = [
+            (int(row["minute_ms"]), *(Decimal(row[c]) for c in "ohlcvn"), Decimal(row["qv"]))
+            for row in csv.DictReader(file)
+        ]
+    ours = [
+        (
+            b["ts_open"] // 1_000_000,
+            *(b[name] for name in ("open", "high", "low", "close", "volume", "trade_count")),
+            round(b["notional"], 6),
+        )
+        for b in found.bars.to_pylist()
+    ]
+    assert len(lines) == 14_516
+    assert found.excluded == {}
+    assert ours == expected

@@ -143,9 +143,7 @@ def test_export_rows_stand_by_symbol_duration_and_time(make_bars: MakeBars) -> N
         {"symbol": "AA"},
         {"symbol": "BRK.B"},
     )
-    rows = [
-        line.split(",")[:3] for line in text_of(CanonicalExporter(bars)).splitlines()[1:]
-    ]
+    rows = [line.split(",")[:3] for line in text_of(CanonicalExporter(bars)).splitlines()[1:]]
     assert [(symbol, timeframe) for symbol, timeframe, _ in rows] == [
         ("AA", "1m"),
         *(("AAPL", timeframe) for timeframe in ("2m", "2m", "15m", "1h", "1d")),
@@ -219,9 +217,7 @@ def test_export_failed_write_leaves_the_old_file(make_bars: MakeBars, tmp_path: 
     assert path.read_text() == "old"
 
 
-def test_export_parquet_and_arrow_keep_schema_and_rows(
-    make_bars: MakeBars, tmp_path: Path
-) -> None:
+def test_export_parquet_and_arrow_keep_schema_and_rows(make_bars: MakeBars, tmp_path: Path) -> None:
     exporter = CanonicalExporter(make_bars({"revision": 1, "cause": "late"}, {}))
     exporter.to_parquet(tmp_path / "bars.parquet")
     exporter.to_arrow(tmp_path / "bars.arrow")

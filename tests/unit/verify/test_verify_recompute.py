@@ -56,7 +56,9 @@ def test_recompute_minute_of_three_trades_is_as_by_hand(run: Run) -> None:
         ]
     )
     # 10*1 + 10.5*3 + 9.5*2 = 60.5; 60.5 / 6 = 10.08333…
-    assert values(found) == numbers("10", "10.5", "9.5", "9.5", "6", "60.5", "10.083333333", count=3)
+    assert values(found) == numbers(
+        "10", "10.5", "9.5", "9.5", "6", "60.5", "10.083333333", count=3
+    )
     assert values(found, 1)[3:5] == (Decimal(11), Decimal(7))
     bar = found.bars.to_pylist()[0]
     assert (bar["symbol"], bar["timeframe"]) == ("AAPL", "1m")
@@ -102,6 +104,35 @@ def test_recompute_same_id_on_another_venue_or_tape_is_another_trade(run: Run) -
     found = run(lines)
     assert values(found)[7] == 4
     assert found.excluded == {"duplicate": 4}
+
+
+MIDNIGHT = 20_459 * DAY
+"""2026-01-06T00:00:00Z, 19:00 of the day before in New York."""
+
+
+def repeated_id(*hours: int) -> list[str]:
+    """List trades with one id, so many hours from midnight in UTC."""
+    lines = [f"A,{MIDNIGHT + h * 60 * MINUTE},1,1,7" for h in hours]
+    return ["symbol,ts_ns,price,size,trade_id", *lines]
+
+
+@pytest.mark.parametrize(("id_dates", "kept"), [("utc", [-1, 3]), ("new_york", [-1, 6])])
+def test_recompute_an_id_counts_once_per_date_as_asked(
+    run: Run, id_dates: str, kept: list[int]
+) -> None:
+    found = run(repeated_id(-1, 3, 6), "1h", id_dates=id_dates)
+    opens = [(t - MIDNIGHT) // (60 * MINUTE) for t in found.bars["ts_open"].to_pylist()]
+    assert opens == kept
+    assert found.excluded == {"duplicate": 1}
+
+
+def test_recompute_an_id_before_the_session_counts_for_the_session(run: Run) -> None:
+    day = {"seg_open": [MIDNIGHT], "seg_close": [MIDNIGHT + DAY], "session_date": [20_459]}
+    edges = {"session_open": [MIDNIGHT], "session_close": [MIDNIGHT + DAY]}
+    segments = pa.table({**day, **edges, "auction_end": [MIDNIGHT + DAY]})
+    found = run(repeated_id(-1, 3, 25), "1h", segments=segments)
+    assert found.excluded == {"duplicate": 1}
+    assert len(found.bars) == 0
 
 
 @pytest.mark.parametrize(
@@ -156,9 +187,7 @@ def test_recompute_undecodable_row_is_excluded_and_counted(tmp_path: Path) -> No
 
 
 def test_recompute_quotes_windows_lines_and_blank_lines_are_read(run: Run) -> None:
-    found = run(
-        ['\ufeff"symbol",ts_ns,price,size\r', '"A","0","1","2"\r', "\r", "", 'A,1,"1",3\r']
-    )
+    found = run(['\ufeff"symbol",ts_ns,price,size\r', '"A","0","1","2"\r', "\r", "", 'A,1,"1",3\r'])
     assert values(found)[4] == Decimal(5)
     assert found.excluded == {}
 
@@ -365,6 +394,10 @@ def test_recompute_unusable_words_are_errors(run: Run) -> None:
         run(lines, price="last")
     with pytest.raises(RuleSetError, match="rules was 'mine'"):
         run(lines, rules="mine")
+    with pytest.raises(UsageError, match="id_dates was 'segments'"):
+        run(lines, id_dates="segments")
+    with pytest.raises(UsageError, match="id_dates was 'gmt'"):
+        run(lines, id_dates="gmt")
     with pytest.raises(UsageError, match="brings its own"):
         run(lines, rules="alpaca-v1", segments=SEGMENTS)
     with pytest.raises(InputError, match="segments lack auction_end"):

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="untyped-decorator,no-any-return"
-# ruff: noqa: PLR0917  # compiled functions take their arrays one by one: a tuple would be counted
+# compiled functions take their arrays one by one: a tuple would be counted
 """Compiled dictionaries: texts, and (source, feed, symbol) triples, to small codes."""
 
 from typing import Any, Final, NamedTuple

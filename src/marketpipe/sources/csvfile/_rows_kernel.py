@@ -1,5 +1,5 @@
 # mypy: disable-error-code="untyped-decorator,no-any-return"
-# ruff: noqa: PLR0917  # compiled functions take their arrays one by one: a tuple would be counted
+# compiled functions take their arrays one by one: a tuple would be counted
 """Compiled loop over lines: bytes to columns, every line accounted for."""
 
 from typing import Any, Final, NamedTuple

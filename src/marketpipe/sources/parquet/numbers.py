@@ -105,37 +105,33 @@ def _doubles(plain: F64) -> tuple[I64, Faults]:
     faults: Faults = []
     finite = np.isfinite(plain)
     _add(faults, ~finite, "bad_number")
-    plain = np.where(finite, plain, 0.0)
+    near = np.abs(plain) < NANOS
+    _add(faults, finite & ~near, "out_of_range")
+    if not near.all():
+        plain = np.where(near, plain, 0.0)
     nanos = np.rint(plain * NANOS)
     exact = (nanos / NANOS == plain) & (np.abs(nanos) < _UNIQUE)
-    values = np.where(exact, nanos, 0.0).astype(np.int64)
+    values = nanos.astype(np.int64)
     if not exact.all():
-        # Larger than 10**6, or of more than nine places, or not a number after all.
+        # From 10**6 on, nine places are more than 15 digits.
         large = np.flatnonzero(~exact & (np.abs(plain) >= _UNIQUE / NANOS))
-        faults.append((~exact, "below_resolution"))
-        _mend_large(plain, large, values, faults)
+        exact[large] = _mend_large(plain[large], large, values)
+        _add(faults, ~exact, "below_resolution")
     return values, faults
 
 
-def _mend_large(plain: F64, large: I64, values: I64, faults: Faults) -> None:
-    mask = faults[-1][0]
-    out = np.zeros(len(plain), np.bool_)
-    picked = plain[large]
-    within = np.abs(picked) < NANOS
-    micros = np.rint(np.where(within, picked, 0.0) * 1_000_000)
-    exact = within & (micros / 1_000_000 == picked) & (np.abs(micros) < _UNIQUE)
-    values[large[exact]] = micros[exact].astype(np.int64) * 1_000
-    mask[large[exact]] = False
-    for k in large[~exact].tolist():
-        nanos = Decimal(repr(float(plain[k]))).scaleb(_DIGITS)
-        whole = int(nanos) if abs(nanos) < 10**40 else MAX_NANOS + 1
-        out[k] = abs(whole) > MAX_NANOS
-        mask[k] = not out[k] and whole != nanos
-        if not out[k]:
-            values[k] = whole
-    _add(faults, out, "out_of_range")
-    if not mask.any():
-        faults[:] = [fault for fault in faults if fault[0] is not mask]
+def _mend_large(picked: F64, places: I64, values: I64) -> Mask:
+    # Most have up to six places after the point, which is 15 digits again.
+    micros = np.rint(picked * 1_000_000)
+    exact: Mask = micros / 1_000_000 == picked
+    exact &= np.abs(micros) < _UNIQUE
+    values[places[exact]] = micros[exact].astype(np.int64) * 1_000
+    for k in np.flatnonzero(~exact).tolist():
+        nanos = Decimal(repr(float(picked[k]))).scaleb(_DIGITS)
+        if nanos == int(nanos):
+            values[places[k]] = int(nanos)
+            exact[k] = True
+    return exact
 
 
 def _singles(plain: npt.NDArray[np.float32]) -> tuple[I64, Faults]:

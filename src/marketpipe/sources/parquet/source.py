@@ -106,7 +106,7 @@ class ParquetSource:
             file = pq.ParquetFile(
                 self._name, metadata=metadata, read_dictionary=list(columns.dictionary)
             )
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._error(error) from error
         return file, columns
 
@@ -171,19 +171,21 @@ class ParquetSource:
             while True:
                 try:
                     part = next(parts, None)
-                except (pa.ArrowException, OSError) as error:
+                    if part is None:
+                        return
+                    rows = _Rows(part.num_rows)
+                    fields = self._read(part, rows)
+                except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                     raise self._error(error) from error
-                if part is None:
-                    return
-                yield from self._convert(part)
+                yield from self._cut(part, fields, rows)
         finally:
             self.close()
 
-    def _convert(self, part: Any) -> Iterator[Batch]:
+    def _cut(
+        self, part: Any, fields: dict[str, npt.NDArray[Any]], rows: "_Rows"
+    ) -> Iterator[Batch]:
         first = self._done_rows + 1
         self._done_rows += part.num_rows
-        rows = _Rows(part.num_rows)
-        fields = self._read(part, rows)
         keep = rows.good()
         if keep is not None:
             fields = {name: column[keep] for name, column in fields.items()}
@@ -267,7 +269,8 @@ class ParquetSource:
             found = np.zeros(len(self._codes["symbol"].texts), np.int32)
             for code in np.flatnonzero(np.bincount(symbol, minlength=1)).tolist():
                 found[code] = self._streams.setdefault((0, 0, code), len(self._streams))
-            return found[symbol]
+            simple: npt.NDArray[np.int32] = found[symbol]
+            return simple
         none = np.zeros(len(symbol), np.int32)
         keys = np.stack(
             [none if source is None else source, none if feed is None else feed, symbol]

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from marketpipe.domain.batches import I8, I32, I64
 from marketpipe.domain.symbols import is_valid_symbol
-from marketpipe.errors import InputError
 from marketpipe.domain.tradeids import text_trade_id
+from marketpipe.errors import InputError
 
 MAX_TEXTS: Final = 1 << 20
 """More distinct texts than this mean that a column is not what its name says."""
@@ -86,6 +86,9 @@ def distinct(column: Any) -> tuple[npt.NDArray[np.int64], list[bytes | None]]:
         column = pc.dictionary_encode(column.cast(pa.large_binary(), safe=False))
     values = column.dictionary.cast(pa.large_binary(), safe=False)
     indices = pc.fill_null(column.indices.cast(pa.int64()), len(values)).to_numpy()
+    # Arrow takes the indices of a damaged file as they are.
+    if len(indices) and (indices.min() < 0 or indices.max() > len(values)):
+        raise pa.ArrowInvalid("an index points past the end of its dictionary")
     used = np.bincount(indices, minlength=len(values)) > 0
     return indices, [value if used[k] else None for k, value in enumerate(values.to_pylist())]
 
