@@ -14,6 +14,7 @@ from marketpipe.domain.ticks import PLAIN, Ticks
 from marketpipe.domain.units import NULL_I64
 
 WORKERS: Final = 2
+_VALUES: Final = ("open", "high", "low", "close", "volume")
 
 
 def ticks(trades: Trades) -> Ticks:
@@ -54,10 +55,15 @@ def load(trades: Trades) -> Ready:
             rows = table.filter(table["timeframe"].to_numpy() == timeframe)
             symbols = rows["symbol"].combine_chunks().dictionary_encode()
             codes = np.array([code_of[s] for s in symbols.dictionary.to_pylist()], np.int16)
+            opened, high, low, close, volume = (_low_words(rows[name]) for name in _VALUES)
             found[timeframe] = Bars(
                 codes[symbols.indices.to_numpy()],
                 rows["ts_open"].to_numpy(),
-                *(_low_words(rows[name]) for name in ("open", "high", "low", "close", "volume")),
+                opened,
+                high,
+                low,
+                close,
+                volume,
                 rows["trade_count"].to_numpy(),
             )
         return found

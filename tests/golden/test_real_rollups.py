@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import barkit
 from marketpipe.bars import roll_up
 from marketpipe.domain.schemas import BARS
 from marketpipe.domain.timeframe import Timeframe
@@ -29,14 +28,24 @@ def table(bars: Bars, timeframe: str, symbol: str = "BTC/USD") -> pa.Table:
     rows = [
         {
             **dict.fromkeys(BARS.names),
-            **{"source": "vendor", "feed": "", "symbol": symbol, "price_type": "bid"},
-            **{"rule_set": "plain", "session": "continuous", "timeframe": timeframe},
+            "source": "vendor",
+            "feed": "",
+            "symbol": symbol,
+            "price_type": "bid",
+            "rule_set": "plain",
+            "session": "continuous",
+            "timeframe": timeframe,
             "session_date": date.fromordinal(719_163 + ms // 86_400_000),
             "ts_open": ms * MS,
             "ts_close": (ms + length) * MS,
             **dict(zip((*SIDES, "volume"), values, strict=False)),
-            **{"trade_count": 0, "state": "settled", "coverage": "traded", "partial": False},
-            **{"revision": 0, "cause": "first", "known_at": (ms + length) * MS},
+            "trade_count": 0,
+            "state": "settled",
+            "coverage": "traded",
+            "partial": False,
+            "revision": 0,
+            "cause": "first",
+            "known_at": (ms + length) * MS,
         }
         for ms, values in bars.items()
     ]

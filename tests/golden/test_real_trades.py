@@ -19,20 +19,20 @@ from marketpipe.bars import BarEngine
 from marketpipe.domain.batches import Dictionaries, StreamKey, TradeBatch
 from marketpipe.domain.timeframe import parse_many
 from marketpipe.normalize import RuleSet, TickNormalizer
-from marketpipe.pipelines.replay import Replay, ReplaySettings
+from marketpipe.pipelines.replay import MAX_BARS, Replay, ReplaySettings
 from marketpipe.pipelines.spool import SessionSpool
 from marketpipe.sources.csvfile import CsvSource
 
 MS = 1_000_000
 
 
-def replayed(path: Path, folder: Path, timeframes: str, **settings: int) -> Replay:
-    """Replay a trade file to its end, on the grid of UTC."""
+def replayed(path: Path, folder: Path, max_bars: int = MAX_BARS) -> Replay:
+    """Replay a trade file to minutes, on the grid of UTC."""
     with CsvSource(path) as source:
         run = Replay(
             source,
             ReplaySettings(
-                timeframes=parse_many(timeframes), rule_set=RuleSet.load("plain"), **settings
+                timeframes=parse_many("1m"), rule_set=RuleSet.load("plain"), max_bars=max_bars
             ),
             SessionSpool(folder),
         )
@@ -61,7 +61,7 @@ def ohlcv(table: pa.Table) -> dict[tuple[str, int], tuple[int | None, ...]]:
 @pytest.mark.data
 def test_gold_minutes_replayed_equal_the_vendors(market_data: Path, tmp_path: Path) -> None:
     """3,037 of 3,037 minute bars of COMEX gold futures; size-0 prints set prices."""
-    run = replayed(market_data / "trades_gold/ticks.csv.gz", tmp_path, "1m")
+    run = replayed(market_data / "trades_gold/ticks.csv.gz", tmp_path)
     expected = gold_minutes(market_data)
     assert len(expected) == 3037
     assert run.ticks == 92_496
@@ -74,7 +74,7 @@ def test_gold_minutes_with_sessions_put_aside_equal_the_vendors(
     market_data: Path, tmp_path: Path
 ) -> None:
     """The same 3,037 bars where memory is so scarce that every session leaves it at once."""
-    run = replayed(market_data / "trades_gold/ticks.csv.gz", tmp_path, "1m", max_bars=1)
+    run = replayed(market_data / "trades_gold/ticks.csv.gz", tmp_path, max_bars=1)
     assert ohlcv(run.bars()) == gold_minutes(market_data)
 
 
