@@ -208,12 +208,12 @@ class BarLedger:
         )
         out = single[rows["level"]] & (rows["session_date"] < before_date)
         out &= rows["status"] == CONFIRMED
-        state = EngineState.of(
+        state = EngineState(
             self.signature,
             self._streams,
-            self._watermarks(),
+            self._watermarks().copy(),
             rows[out],
-            None if aux is None else aux[out],
+            np.empty(0, AUX) if aux is None else aux[out],
             (0, 0, 0),
         )
         self._refill(rows[~out], None if aux is None else aux[~out])

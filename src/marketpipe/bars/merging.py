@@ -1,7 +1,7 @@
 """Merging finished bars, group by group, with exact sums."""
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,19 @@ SERIES = ("symbol", "feed", "source", "price_type", "rule_set", "session")
 _WORD = 0xFFFFFFFF
 
 
+class Edges(NamedTuple):
+    """Intervals, one row each: [ts_open, ts_close) and when they are due, ns; session dates."""
+
+    ts_open: I64
+    ts_close: I64
+    due: I64
+    date: I64
+
+    def at(self, rows: npt.NDArray[np.intp]) -> "Edges":
+        """Take some rows."""
+        return Edges(*(column[rows] for column in self))
+
+
 @dataclass(frozen=True, slots=True)
 class Groups:
     """Sorted bars, and the first and last of each group that becomes one bar."""
@@ -26,10 +39,8 @@ class Groups:
     first: npt.NDArray[np.intp]
     last: npt.NDArray[np.intp]
 
-    def table(
-        self, timeframe: str, names: npt.NDArray[Any], lo: I64, hi: I64, date: I64
-    ) -> pa.Table:
-        """Merge each group: ``names`` of its series by row, its interval and session date."""
+    def table(self, timeframe: str, names: npt.NDArray[Any], edges: Edges) -> pa.Table:
+        """Merge each group: ``names`` of its series by row, and its interval."""
         n = len(self.first)
         every = np.ones(n, np.bool_)
         price = {name: _limbs(self.bars, name)[:, 0] for name in ("open", "high", "low", "close")}
@@ -38,9 +49,9 @@ class Groups:
         }
         columns |= {
             "timeframe": pa.array([timeframe] * n),
-            "session_date": pa.array(date.astype(np.int32)).cast(pa.date32()),
-            "ts_open": pa.array(lo),
-            "ts_close": pa.array(hi),
+            "session_date": pa.array(edges.date.astype(np.int32)).cast(pa.date32()),
+            "ts_open": pa.array(edges.ts_open),
+            "ts_close": pa.array(edges.ts_close),
             "open": _prices(price["open"][self.first], every),
             "high": _prices(np.maximum.reduceat(price["high"], self.first), every),
             "low": _prices(np.minimum.reduceat(price["low"], self.first), every),
@@ -57,7 +68,9 @@ class Groups:
             "cause": pa.array(["first"] * n),
             "recorded_at": self._recorded_at(),
             "known_at": pa.array(
-                np.maximum(np.maximum.reduceat(int64_of(self.bars, "known_at"), self.first), hi)
+                np.maximum(
+                    np.maximum.reduceat(int64_of(self.bars, "known_at"), self.first), edges.due
+                )
             ),
         }
         volumes, notionals = self._sums("volume"), self._sums("notional")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketpipe.bars.grid import uses_table
-from marketpipe.bars.merging import SERIES, Groups, int64_of
+from marketpipe.bars.merging import SERIES, Edges, Groups, int64_of
 from marketpipe.bars.plan import nests
 from marketpipe.domain.batches import I64
 from marketpipe.domain.overrides import Overrides
@@ -41,7 +41,8 @@ def roll_up(
     the sums under ``plain``; other rule sets leave trades out of it that finished bars no longer
     tell apart, so theirs is the volume-weighted mean of the bars' own. It is rounded half to
     even at nine decimals. Void bars add nothing. What is rolled up has no history: ``revision``
-    is 0, ``cause`` ``first``, ``known_at`` the latest of the bars' and of its own end; ``state``
+    is 0, ``cause`` ``first``, ``known_at`` the latest of the bars' and of its own end (of d and w:
+    of the last session's closing auction); ``state``
     is the least settled of the bars'. An interval of which bars are missing is merged from
     those that are there.
 
@@ -90,19 +91,21 @@ def roll_up(
         raise InputError("bars: one bar appears twice; give the latest revision of each only")
     if tables:
         table = session_table(calendar, session, int(opens.min()), int(opens.max()), overrides)
-        lo, hi, date = _table_edges(table, coarse, opens)
+        own, above = (_table_edges(table, timeframe, opens) for timeframe in (fine, coarse))
     else:
-        lo, hi, date = _utc_edges(coarse, opens)
-    if ((opens < lo) | (closes > hi)).any():
-        at = int(np.argmax((opens < lo) | (closes > hi)))
+        own, above = (_utc_edges(timeframe, opens) for timeframe in (fine, coarse))
+    astray = (opens != own.ts_open) | (closes != own.ts_close)
+    if astray.any():
+        at = int(np.argmax(astray))
         raise InputError(
-            f"bars: the one from {format_ns(int(opens[at]))} to {format_ns(int(closes[at]))} does "
-            f"not lie in one bar of {coarse} on calendar {calendar!r}, session {session!r}; name "
-            "the calendar and session that the bars were built on"
+            f"bars: the one from {format_ns(int(opens[at]))} to {format_ns(int(closes[at]))} is "
+            f"none of {fine} on calendar {calendar!r}, session {session!r}; name the calendar and "
+            "session that the bars were built on"
         )
+    lo = above.ts_open
     starts = np.flatnonzero(np.concatenate([[True], ~same | (lo[1:] != lo[:-1])]))
     groups = Groups(bars, starts, np.append(starts[1:], len(bars)) - 1)
-    return groups.table(str(coarse), names[series[starts]], lo[starts], hi[starts], date[starts])
+    return groups.table(str(coarse), names[series[starts]], above.at(starts))
 
 
 def _only_timeframe(bars: pa.Table) -> Timeframe:
@@ -166,27 +169,27 @@ def _series(bars: pa.Table) -> tuple[I64, npt.NDArray[Any]]:
     return series.astype(np.int64), names
 
 
-def _utc_edges(coarse: Timeframe, ts_ns: I64) -> tuple[I64, I64, I64]:
-    origin, end, _ = continuous_edges(coarse, 0)
+def _utc_edges(timeframe: Timeframe, ts_ns: I64) -> Edges:
+    origin, end, _ = continuous_edges(timeframe, 0)
     lo = origin + (ts_ns - origin) // (end - origin) * (end - origin)
-    return lo, lo + (end - origin), lo // DAY_NS
+    hi = lo + (end - origin)
+    return Edges(lo, hi, hi, lo // DAY_NS)
 
 
-def _table_edges(table: SessionTable, coarse: Timeframe, opens: I64) -> tuple[I64, I64, I64]:
-    segment = np.searchsorted(table.seg_open, opens, side="right") - 1
-    if segment.min() < 0 or (opens >= table.seg_close[segment]).any():
+def _table_edges(table: SessionTable, timeframe: Timeframe, ts_ns: I64) -> Edges:
+    segment = np.searchsorted(table.seg_open, ts_ns, side="right") - 1
+    if segment.min() < 0 or (ts_ns >= table.seg_close[segment]).any():
         raise InputError(
             f"bars: some start outside the sessions of calendar {table.calendar!r}, session "
             f"{table.session!r}; name the calendar and session that they were built on"
         )
     session = table.seg_session[segment]
-    date: I64 = table.date[session].astype(np.int64)
-    if coarse.is_intraday:
-        start, length = table.seg_open[segment], coarse.duration_ns
-        lo = start + (opens - start) // length * length
+    if timeframe.is_intraday:
+        start, length = table.seg_open[segment], timeframe.duration_ns
+        lo = start + (ts_ns - start) // length * length
         hi: I64 = np.minimum(lo + length, table.seg_close[segment])
-    else:
-        group_lo, group_hi = table.day_groups(coarse)
-        lo, hi = group_lo[session], group_hi[session]
-        date = table.group_dates(coarse)[session].astype(np.int64)
-    return lo, hi, date
+        return Edges(lo, hi, hi, table.date[session].astype(np.int64))
+    opens, closes = table.day_groups(timeframe)
+    last = np.searchsorted(table.close_ns, closes[session])
+    dates = table.group_dates(timeframe)[session].astype(np.int64)
+    return Edges(opens[session], closes[session], table.auction_end_ns[last], dates)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from marketpipe.domain.sessions import SessionTable
+from marketpipe.normalize.dates import NEW_YORK
 from marketpipe.verify.confirm import confirm
 from marketpipe.verify.recompute import recompute
 
@@ -27,6 +28,7 @@ def confirm_file(job: "ReplayJob", run: "Replay") -> tuple[bool, str]:
         rules=run.settings.rule_set.name,
         symbols=sorted(job.symbols) if job.symbols is not None else (),
         segments=None if table is None or own_days else _segments(table),
+        id_dates="new_york" if job.calendar == NEW_YORK and job.price == "trade" else None,
         source="file",
     )
     result = confirm(run.bars(), again.bars)

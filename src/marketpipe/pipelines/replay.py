@@ -18,7 +18,7 @@ from marketpipe.pipelines.spool import SessionSpool
 from marketpipe.sources.base import Source
 from marketpipe.verify.digest import DigestTree, LeafPath
 
-MAX_BARS = 1_500_000
+MAX_BARS = 500_000
 """Bars kept in memory (about 200 bytes each) before finished sessions are put aside."""
 MAX_IDS = 6_000_000
 """Trade ids kept in memory (about 35 bytes each) before finished sessions are put aside."""

@@ -230,12 +230,9 @@ def test_engine_forming_bars_show_what_is_open_and_confirm_nothing() -> None:
     engine = BarEngine(["1m", "1h"])
     engine.apply(ticks([Print("2024-01-02T15:00:10Z", "10"), Print("2024-01-02T15:01:10Z", "11")]))
     forming = engine.forming()
-    assert life(forming) == [
+    assert sorted(life(forming)) == [
         ("forming", "1h", 0, "first", "10 11 10 11"),
         ("forming", "1m", 0, "first", "11 11 11 11"),
-    ] or life(forming) == [
-        ("forming", "1m", 0, "first", "11 11 11 11"),
-        ("forming", "1h", 0, "first", "10 11 10 11"),
     ]
     assert {e.bar.state for e in forming} == {"forming"}
     assert len(engine.bars()) == 1
@@ -277,7 +274,11 @@ def test_engine_session_settles_fifteen_minutes_after_its_close() -> None:
 
 def test_engine_whole_hours_agree_with_the_trades_of_their_minutes() -> None:
     engine = build(
-        [Print(f"2024-01-02T{h}:{m:02d}:00Z", str(m + 1), "2") for h in (15, 16) for m in range(60)],
+        [
+            Print(f"2024-01-02T{h}:{m:02d}:00Z", str(m + 1), "2")
+            for h in (15, 16)
+            for m in range(60)
+        ],
         ["1m", "1h"],
     )
     # vwap of 1..60 with equal sizes: 61 / 2

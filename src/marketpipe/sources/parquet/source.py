@@ -165,9 +165,7 @@ class ParquetSource:
             The file is damaged; the batches before the damage have been yielded.
         """
         try:
-            parts = self._file.iter_batches(
-                batch_size=self._batch_rows, columns=self._columns.read, use_threads=False
-            )
+            parts = self._parts()
             while True:
                 try:
                     part = next(parts, None)
@@ -180,6 +178,16 @@ class ParquetSource:
                 yield from self._cut(part, fields, rows)
         finally:
             self.close()
+
+    def _parts(self) -> Iterator[Any]:
+        """Yield record batches, one row group in memory at a time."""
+        for group in range(self._file.num_row_groups):
+            yield from self._file.iter_batches(
+                batch_size=self._batch_rows,
+                row_groups=[group],
+                columns=self._columns.read,
+                use_threads=False,
+            )
 
     def _cut(
         self, part: Any, fields: dict[str, npt.NDArray[Any]], rows: "_Rows"
