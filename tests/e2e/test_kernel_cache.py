@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import marketpipe
+from marketpipe.compiled import KERNELS, SOURCES, drop_stale
 
 CODE = "from marketpipe.bars import BarEngine; BarEngine(['1m']).apply_trade('A', 1, 10**9, 10**9)"
 
@@ -37,3 +38,21 @@ def test_kernels_package_and_home_unwritable_are_cached_below_the_data_folder(
     first = run()
     assert first
     assert run() == first
+
+
+def test_kernels_any_source_changed_are_compiled_anew(tmp_path: Path) -> None:
+    for folder in SOURCES:
+        (tmp_path / folder / "__pycache__").mkdir(parents=True)
+        (tmp_path / folder / "some.py").write_text("")
+    cached = [tmp_path / folder / "__pycache__" / "x.nbc" for folder in KERNELS]
+
+    def kept() -> list[bool]:
+        drop_stale(tmp_path)
+        return [path.exists() for path in cached]
+
+    drop_stale(tmp_path)
+    for path in cached:
+        path.write_text("machine code")
+    assert all(kept())
+    (tmp_path / "domain" / "some.py").write_text("LIMIT = 1")
+    assert not any(kept())

@@ -284,6 +284,30 @@ FIELDS = {
     "side": st.sampled_from(["", "buy", "SELL", "b", "S", "n", "N", "up", "bux", "sele"]),
 }
 
+good_decimals = st.one_of(
+    st.decimals(-(10**9) + 1, 10**9 - 1, places=9).map(lambda d: format(d, "f")),
+    st.decimals(0, 1000, places=2).map(str),
+    st.integers(0, 10**8).map(str),
+    st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,3}0{0,12})?([eE][+-]?[0-6])?\Z"),
+)
+GOOD = {
+    **FIELDS,
+    "symbol": st.sampled_from(["A", "AAPL", "BTC/USD", "BRK.B", "LONGER-THAN-7", "LONGER-THAN-8"]),
+    **dict.fromkeys(("price", "size", "bid", "ask", "bid_size", "ask_size"), good_decimals),
+    "ts_ns": st.integers(0, 2**63 - 1).map(str),
+    "ts_us": st.integers(0, 2**63 // 10**3 - 1).map(str),
+    "ts_ms": st.integers(0, 2**63 // 10**6 - 1).map(str),
+    "timestamp": st.tuples(
+        st.datetimes(datetime(1971, 1, 1), datetime(2262, 1, 1)),  # noqa: DTZ001
+        st.sampled_from("T t"),
+        st.sampled_from(["Z", "z", "+00:00", "-05:00", "+05:30", "+23:59", "-23:59"]),
+    ).map(lambda parts: parts[0].isoformat(parts[1]) + parts[2]),
+    "ts_recv_ns": st.integers(0, 2**63 - 1).map(str) | st.just(""),
+    "source": st.sampled_from(["", "alpaca", "x"]),
+    "feed": st.sampled_from(["", "sip", "iex"]),
+    "side": st.sampled_from(["", "buy", "SELL", "b", "S", "n", "N"]),
+}
+
 
 @st.composite
 def columns_of_file(draw: st.DrawFn) -> list[str]:
@@ -304,7 +328,7 @@ def files(draw: st.DrawFn) -> tuple[bytes, list[str]]:
     lines: list[bytes] = [header.encode()]
     for _ in range(draw(st.integers(0, 8))):
         shape = draw(st.integers(0, 11))
-        row = [draw(FIELDS[column]) for column in columns]
+        row = [draw((FIELDS if shape < 5 else GOOD)[column]) for column in columns]
         if shape == 0:
             lines.append(draw(st.binary(max_size=30).map(lambda b: b.replace(b"\n", b""))))
         elif shape == 1:

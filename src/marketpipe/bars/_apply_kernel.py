@@ -9,6 +9,7 @@ from marketpipe.bars._slot_kernel import fold, fold_aux
 from marketpipe.bars.layout import (
     APPLIED,
     CLOCK_KNOWN,
+    DERIVED,
     DONE,
     EVENT_TIME,
     GRACE,
@@ -38,7 +39,8 @@ def room(st, s):
     """Say whether one more tick of a stream surely fits, or which array must grow."""
     cfg, levels, streams, slots, _, _, _, _, _, _, _, _, out, _ = st
     n = levels.shape[0]
-    need = 4 * n + streams[s]["n_open"]
+    # a bar that is confirmed may open one bar of each level that is derived from it
+    need = 4 * n + streams[s]["n_open"] * (n if cfg[DERIVED] else 1)
     if cfg[N_SLOTS] + need > slots.shape[0]:
         return GROW_SLOTS
     if cfg[N_OUT] + need + n > out.shape[0]:
@@ -125,7 +127,7 @@ def tick(st, s, t, a, b, c, price, size, fl, known):
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def pick(mine, stream, start, rows):
-    """Gather the rows from ``start`` on that are of this shard; return (how many, where it stopped).
+    """Gather rows of this shard from ``start`` on; return how many, and where it stopped.
 
     Without a branch on whose row it is: that would be mispredicted every other time.
     """

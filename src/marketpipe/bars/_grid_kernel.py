@@ -92,7 +92,11 @@ def edges(cfg, level, seg, ses, grp, ts):
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 def _bucket(stream, level, ts_open, size):
     """Hash an identity into a table of ``size`` (a power of two) entries."""
-    h = (ts_open // 1_000_000_000 & 0x7FFFFFFF) * 0x9E3779B1 + stream * 0x85EBCA77 + level * 0x27D4EB2F
+    h = (
+        (ts_open // 1_000_000_000 & 0x7FFFFFFF) * 0x9E3779B1
+        + np.int64(stream) * 0x85EBCA77
+        + np.int64(level) * 0x27D4EB2F
+    )
     h = h ^ (h >> 29)
     h = (h & 0x7FFFFFFF) * 0x9E3779B1
     return (h >> 16) & (size - 1)
@@ -110,7 +114,7 @@ def _enter(index, size, slots, i):
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def index_all(cfg, index, slots):
-    """Build the hash index of every slot, in as little of its room as leaves it three quarters free."""
+    """Build the hash index of every slot, in as little room as leaves it three quarters free."""
     n = cfg[N_SLOTS]
     size = np.int64(1024)
     while size < 4 * n and 2 * size <= index.shape[0]:
@@ -134,7 +138,7 @@ def index_add(cfg, index, slots, i):
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def find(cfg, slots, last, index, levels_n, s, k, ts_open):
     """Return (slot, successor): the slot of an interval or -1, and the one after the gap."""
-    after = -1
+    after = np.int64(-1)
     i = np.int64(last[s * levels_n + k])
     if i < 0 or slots[i]["ts_open"] < ts_open:
         return -1, after

@@ -8,9 +8,10 @@ from marketpipe.bars._slot_kernel import (
     clear,
     clear_aux,
     copy,
+    ends,
     fold,
     fold_aux,
-    less,
+    is_bar,
     merge,
     merge_aux,
 )
@@ -38,51 +39,24 @@ from marketpipe.bars.layout import (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
-def is_bar(cfg, levels, r, opened, closed):
-    """Say whether a slot with this open and close has a high and, where it must, no zeros."""
-    if r["high"] == I64_MIN:
-        return False
-    if cfg[ALL_NON_ZERO] == 0 or levels[r["level"]]["derived"]:
-        return True
-    return (
-        opened != 0
-        and closed != 0
-        and r["high"] != 0
-        and r["low"] != 0
-        and (r["vol_hi"] != 0 or r["vol_lo"] != 0)
-    )
-
-
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def content(st, i):
     """Return what a slot says: (emittable, open, high, low, close, sums…, official prices)."""
     cfg, levels, _, slots, aux, _, _, _, _, _, _, _, _, _ = st
     r = slots[i]
-    opened = r["open"]
-    closed = r["close"]
-    has = r["first_ts"] != I64_MAX
-    xvh = xvl = xnh = xnl = oo = oc = 0 * opened
+    priced, opened, closed = ends(r, aux, i)
+    level = levels[r["level"]]
+    ok = is_bar(r, priced, opened, closed, cfg[ALL_NON_ZERO] and not level["derived"])
+    xvh = xvl = xnh = xnl = oo = oc = np.int64(0)
     if aux.shape[0] > 0:
         x = aux[i]
-        if x["half_ts"] != I64_MAX:
-            if not has:
-                opened = x["half_px"]
-                closed = x["half_px"]
-            elif less(
-                x["half_ts"], x["half_a"], x["half_b"], x["half_c"],
-                r["first_ts"], r["first_a"], r["first_b"], r["first_c"],
-            ):  # fmt: skip
-                opened = x["half_px"]
-            has = True
         xvh = x["xvol_hi"]
         xvl = x["xvol_lo"]
         xnh = x["xnot_hi"]
         xnl = x["xnot_lo"]
-        if levels[r["level"]]["kind"] != INTRADAY:
+        if level["kind"] != INTRADAY:
             oo = x["official_open"]
             oc = x["official_close"]
-    ok = has and is_bar(cfg, levels, r, opened, closed)
     return (
         ok, opened, r["high"], r["low"], closed, r["vol_hi"], r["vol_lo"], r["not_hi"],
         r["not_lo"], r["count"], xvh, xvl, xnh, xnl, oo, oc,
@@ -118,17 +92,21 @@ def revise(st, i, before, cause, known):
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def share(c):
-    """Return what an emitted bar adds to a bar above it: volume, notional, volume * vwap."""
+    """Return what an emitted bar adds to a bar above it.
+
+    Volume, notional, count, volume * vwap, and the volume that no vwap weighs (a bar whose
+    volume is all of odd lots has none): pairs of limbs but for the count.
+    """
+    zero = 0 * c[1]
     if not c[0]:
-        zero = 0 * c[1]
-        return zero, zero, zero, zero, zero, zero, zero
+        return zero, zero, zero, zero, zero, zero, zero, zero, zero
     nhi, nlo = carry(c[7] - c[12], c[8] - c[13])
     dhi, dlo = carry(c[5] - c[10], c[6] - c[11])
     vwap = ratio(nhi, nlo, dhi, dlo)
-    whi = wlo = 0 * c[1]
-    if vwap >= 0:
-        whi, wlo = times(c[5], c[6], vwap)
-    return c[5], c[6], c[7], c[8], c[9], whi, wlo
+    if vwap < 0:
+        return c[5], c[6], c[7], c[8], c[9], zero, zero, c[5], c[6]
+    whi, wlo = times(c[5], c[6], vwap)
+    return c[5], c[6], c[7], c[8], c[9], whi, wlo, zero, zero
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
@@ -173,7 +151,9 @@ def contribute(st, i, before, cause, known):
             t["close"] = after[4]
         t["high"] = max(t["high"], after[2])
         t["low"] = min(t["low"], after[3])
-        t["vol_hi"], t["vol_lo"] = carry(t["vol_hi"] + new[0] - old[0], t["vol_lo"] + new[1] - old[1])
+        t["vol_hi"], t["vol_lo"] = carry(
+            t["vol_hi"] + new[0] - old[0], t["vol_lo"] + new[1] - old[1]
+        )
         dhi, dlo = carry(new[2] - old[2], new[3] - old[3])
         t["not_hi"], t["not_lo"] = carry(t["not_hi"] + dhi, t["not_lo"] + dlo)
         if t["not_hi"] > HI_MAX:
@@ -181,6 +161,9 @@ def contribute(st, i, before, cause, known):
         t["count"] += new[4] - old[4]
         whi, wlo = carry(new[5] - old[5], new[6] - old[6])
         x["xnot_hi"], x["xnot_lo"] = carry(x["xnot_hi"] + dhi - whi, x["xnot_lo"] + dlo - wlo)
+        x["xvol_hi"], x["xvol_lo"] = carry(
+            x["xvol_hi"] + new[7] - old[7], x["xvol_lo"] + new[8] - old[8]
+        )
         t["known_at"] = max(t["known_at"], r["known_at"])
         if t["confirm_at"] <= streams[s]["watermark"] and t["status"] == CONFIRMED:
             revise(st, j, was, cause, known)
@@ -192,11 +175,9 @@ def confirm(st, i):
     cfg, levels, _, slots, aux, _, _, _, _, _, _, _, _, _ = st
     r = slots[i]
     r["status"] = CONFIRMED
-    if aux.shape[0] > 0:
-        ok = content(st, i)[0]
-    else:
-        ok = r["first_ts"] != I64_MAX and is_bar(cfg, levels, r, r["open"], r["close"])
-    if not ok:
+    priced, opened, closed = ends(r, aux, i)
+    nowhere_zero = cfg[ALL_NON_ZERO] and not levels[r["level"]]["derived"]
+    if not is_bar(r, priced, opened, closed, nowhere_zero):
         r["cause"] = LATE_CAUSE
         return
     known = cfg[CLOCK_KNOWN] if cfg[MODE] == CLOCK else r["confirm_at"] + cfg[GRACE]
@@ -280,9 +261,7 @@ def settle_run(st, s, k, mark):
         else:
             await_close(w, d, i)
     else:
-        i = place(
-            st, s, k, r["ts_open"], r["ts_close"], r["confirm_at"], r["session_date"], False
-        )
+        i = place(st, s, k, r["ts_open"], r["ts_close"], r["confirm_at"], r["session_date"], False)
         if not merge(slots[i], r):
             cfg[STATUS] = OVERFLOW
         if aux.shape[0] > 0:

@@ -145,9 +145,7 @@ def fold(r, f, t, a, b, c, price, size, known):
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def fold_aux(x, f, official, t, a, b, c, price, size):
     """Add to an aux record what one tick says beyond its slot."""
-    if f & FIRST_ONLY and less(
-        t, a, b, c, x["half_ts"], x["half_a"], x["half_b"], x["half_c"]
-    ):
+    if f & FIRST_ONLY and less(t, a, b, c, x["half_ts"], x["half_a"], x["half_b"], x["half_c"]):
         x["half_ts"] = t
         x["half_a"] = a
         x["half_b"] = b
@@ -163,9 +161,7 @@ def fold_aux(x, f, official, t, a, b, c, price, size):
         x["oo_b"] = b
         x["oo_c"] = c
         x["official_open"] = price
-    if official & OFFICIAL_CLOSE and less(
-        x["oc_ts"], x["oc_a"], x["oc_b"], x["oc_c"], t, a, b, c
-    ):
+    if official & OFFICIAL_CLOSE and less(x["oc_ts"], x["oc_a"], x["oc_b"], x["oc_c"], t, a, b, c):
         x["oc_ts"] = t
         x["oc_a"] = a
         x["oc_b"] = b
@@ -205,6 +201,43 @@ def merge(d, s):
     d["low"] = min(d["low"], s["low"])
     d["known_at"] = max(d["known_at"], s["known_at"])
     return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+def ends(r, aux, i):
+    """Return (priced, open, close) of slot ``i``, record ``r``, its first-only trade included."""
+    opened = r["open"]
+    closed = r["close"]
+    priced = r["first_ts"] != I64_MAX
+    if aux.shape[0] > 0:
+        x = aux[i]
+        if x["half_ts"] != I64_MAX:
+            if not priced:
+                opened = x["half_px"]
+                closed = x["half_px"]
+            elif less(
+                x["half_ts"], x["half_a"], x["half_b"], x["half_c"],
+                r["first_ts"], r["first_a"], r["first_b"], r["first_c"],
+            ):  # fmt: skip
+                opened = x["half_px"]
+            priced = True
+    return priced, opened, closed
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+def is_bar(r, priced, opened, closed, nowhere_zero):
+    """Say whether a slot with these ends is a bar: priced, and where it must be, nowhere zero."""
+    if not priced or r["high"] == I64_MIN:
+        return False
+    if not nowhere_zero:
+        return True
+    return (
+        opened != 0
+        and closed != 0
+        and r["high"] != 0
+        and r["low"] != 0
+        and (r["vol_hi"] != 0 or r["vol_lo"] != 0)
+    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)

@@ -9,8 +9,9 @@ from numba import njit
 
 LIMB = 1_000_000_000_000_000_000
 NANO = 1_000_000_000
-HI_MAX = 9_000_000_000_000_000_000
-"""High limbs beyond this are an overflow: 9e18 whole units in one bar."""
+HI_MAX = 4_000_000_000_000_000_000
+"""High limbs beyond this are an overflow: 4e18 whole units in one bar. Two of them still add up
+within int64, so a sum is caught before it can wrap."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
@@ -78,8 +79,7 @@ def ratio(nhi, nlo, dhi, dlo):
     den = float(dhi) * LIMB + float(dlo)
     q = int((float(nhi) * LIMB + float(nlo)) / den)
     while True:
-        if q < 0:
-            q = 0
+        q = max(q, 0)
         phi, plo = times(dhi, dlo, q)
         rhi, rlo = carry(nhi - phi, nlo - plo)
         if rhi < 0:

@@ -14,12 +14,11 @@ from marketpipe.bars.layout import (
     CONFIRMED,
     GRACE,
     LATE,
-    OPEN,
     OUTSIDE,
     SLOT,
     blank_aux,
 )
-from marketpipe.bars.output import Naming, Records, emittable, to_table
+from marketpipe.bars.output import Naming, Records, Slots, bars_table, emittable
 from marketpipe.bars.plan import Plan
 from marketpipe.bars.relink import refill
 from marketpipe.bars.shard import Shard
@@ -78,27 +77,26 @@ class BarLedger:
         forming : whether to add the bars that are still open
         session_date : only bars of this date, days since 1970-01-01
         """
-        rows, aux = self._gather()
-        if session_date is not None:
-            mine = rows["session_date"] == session_date
-            rows, aux = rows[mine], None if aux is None else aux[mine]
-        return self._table(rows, aux, forming=forming)
+        parts = [shard.used() for shard in self._shards]
+        return self._table(parts, forming=forming, session_date=session_date)
 
     def session_dates(self) -> I32:
         """Return the session dates of the bars kept, days since 1970-01-01, ascending."""
         dates: I32 = np.unique(self._gather()[0]["session_date"])
         return dates
 
-    def _table(self, rows: Records, aux: Records | None, *, forming: bool) -> pa.Table:
-        ok = self._emittable(rows, aux) & (self.plan.levels["visible"][rows["level"]] != 0)
-        ok &= (rows["revision"] >= 0) | (forming & (rows["status"] == OPEN))
-        rows, aux = rows[ok], None if aux is None else aux[ok]
-        streams = self._streams
-        rank = np.empty(len(streams), np.int64)
-        rank[sorted(range(len(streams)), key=lambda i: streams[i][::-1])] = range(len(streams))
-        order = np.lexsort((rows["ts_open"], rows["level"], rank[rows["stream"]]))
-        return to_table(
-            rows[order], None if aux is None else aux[order], self.naming, self._watermarks()
+    def _table(
+        self, parts: Sequence[Slots], *, forming: bool = False, session_date: int | None = None
+    ) -> pa.Table:
+        return bars_table(
+            parts,
+            self.plan,
+            self.naming,
+            self._watermarks(),
+            all_non_zero=bool(self._settings[ALL_NON_ZERO]),
+            forming=forming,
+            session_date=session_date,
+            pool=self._pool,
         )
 
     @property
@@ -226,7 +224,7 @@ class BarLedger:
 
     def table(self, state: EngineState) -> pa.Table:
         """Return the bars of a detached state, as `bars` does."""
-        return self._table(state.rows, state.aux if len(state.aux) else None, forming=False)
+        return self._table([(state.rows, state.aux if len(state.aux) else None)])
 
     def _check(self, state: EngineState) -> None:
         if state.signature != self.signature:

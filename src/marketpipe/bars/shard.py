@@ -31,6 +31,7 @@ from marketpipe.bars.layout import (
     STREAM,
     blank,
     blank_aux,
+    empty_slots,
 )
 from marketpipe.bars.plan import Plan
 from marketpipe.domain.batches import I64
@@ -63,13 +64,13 @@ class Shard:
         self.cfg[ROOTS_END] = 1 + int(np.flatnonzero(plan.levels["feed"] < 0).max())
         self.cfg[DERIVED] = int(plan.derived)
         self.streams = np.zeros(0, STREAM)
-        self.slots = np.empty(_FIRST_SLOTS, SLOT)
+        self.slots = empty_slots(_FIRST_SLOTS)
         self.aux = np.empty(0, AUX)
         self.runs = np.zeros(0, SLOT)
         self.run_aux = np.empty(0, AUX)
         self.last = np.empty(0, np.int32)
         self.index = np.zeros(4 * _FIRST_SLOTS, np.int32)
-        self.out = np.empty(_FIRST_SLOTS, SLOT)
+        self.out = empty_slots(_FIRST_SLOTS)
         self.out_aux = np.empty(0, AUX)
         self.dirty = np.empty(0, np.int32)
         self.mine = np.empty(0, np.bool_)
@@ -104,9 +105,7 @@ class Shard:
         levels = len(self.plan.levels)
         self.runs = np.concatenate([self.runs, blank(np.empty(more * levels, SLOT))])
         if len(self.aux):
-            self.run_aux = np.concatenate(
-                [self.run_aux, blank_aux(np.empty(more * levels, AUX))]
-            )
+            self.run_aux = np.concatenate([self.run_aux, blank_aux(np.empty(more * levels, AUX))])
         self.last = np.concatenate([self.last, np.full(more * levels, -1, np.int32)])
         self.dirty = np.concatenate([self.dirty, np.zeros(more, np.int32)])
         self.mine = np.arange(n) % self.cfg[SHARDS] == self.cfg[SHARD]
@@ -142,12 +141,17 @@ class Shard:
             index_all(self.cfg, self.index, self.slots)
         self._bind()
 
+    def _room(self) -> int:
+        """Return how many slots or events one tick may take: it may confirm all open bars."""
+        levels = len(self.plan.levels)
+        waiting = int(self.streams["n_open"].max(initial=0))
+        return 8 * levels + waiting * (levels if self.plan.derived else 1)
+
     def _grow(self) -> None:
+        need = self._room()
         if self.cfg[STATUS] == GROW_SLOTS:
-            need = 8 * len(self.plan.levels) + int(self.streams["n_open"].max(initial=0))
             self.reserve(len(self.slots) + 2 * need)
         elif self.cfg[STATUS] == GROW_OUT:
-            need = 8 * len(self.plan.levels) + int(self.streams["n_open"].max(initial=0))
             n = int(self.cfg[N_OUT])
             self.out = _grown(self.out, n, len(self.out) + 2 * need)
             if len(self.aux):
@@ -179,7 +183,7 @@ class Shard:
     def _check(self, at: int) -> None:
         if self.cfg[STATUS] == OVERFLOW:
             raise BarOverflowError(
-                f"a bar's sum of price × size no longer fits: it is limited to 9e18 whole units "
+                f"a bar's sum of price × size no longer fits: it is limited to 4e18 whole units "
                 f"(row {at + 1} of this batch). The engine cannot go on; check the sizes of the "
                 "feed, or choose shorter timeframes"
             )
@@ -228,10 +232,14 @@ class Shard:
 
 
 def _grown(old: Records, used: int, need: int) -> Records:
-    """Return an array of at least ``need`` records, and mostly more, that starts as ``old`` does."""
+    """Return an array of ``need`` records, mostly many more, that starts as ``old`` does."""
     try:
-        new = np.empty(max(need, 2 * len(old), _ROOMY), old.dtype)
+        new = _empty(max(need, 2 * len(old), _ROOMY), old.dtype)
     except MemoryError:  # address space is limited
-        new = np.empty(max(need, 2 * len(old)), old.dtype)
+        new = _empty(max(need, 2 * len(old)), old.dtype)
     new[:used] = old[:used]
     return new
+
+
+def _empty(n: int, dtype: np.dtype[np.void]) -> Records:
+    return empty_slots(n) if dtype == SLOT else np.empty(n, dtype)

@@ -89,8 +89,8 @@ class ByteStream:
     def __init__(self, origin: PathOrStream) -> None:
         self._owned = False
         if isinstance(origin, (str, PathLike)):
-            self.name = fspath(origin)
-            self._raw = self._open(self.name)
+            self.name = "standard input" if fspath(origin) == "-" else fspath(origin)
+            self._raw = self._open(fspath(origin))
         else:
             self.name = str(getattr(origin, "name", "<stream>"))
             self._raw = origin

@@ -1,8 +1,8 @@
 """How an engine is asked for, and how it refuses; batches, single trades and workers agree."""
 
-import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from barkit import MINUTE, SECOND, Print, bars, full, life, ns, ticks
@@ -42,8 +42,7 @@ def test_engine_argument_that_cannot_be_used_is_refused_by_name(
     arguments: dict[str, Any], error: type[MarketPipeError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        engine = BarEngine(**arguments)
-        engine.apply(ticks([Print("2024-01-02T15:00:10Z", "10")]))
+        BarEngine(**arguments).apply(ticks([Print("2024-01-02T15:00:10Z", "10")]))
 
 
 def test_engine_timeframes_may_be_values_or_one_text_and_repeat() -> None:
@@ -60,22 +59,21 @@ def test_engine_default_session_follows_the_calendar() -> None:
 
 def market(seed: int, count: int = 400) -> list[Print]:
     """Trades of two symbols in and around a session, a tenth of them late."""
-    rng = random.Random(seed)
-    opens = ns("2024-01-02T14:25:00Z")
-    stamps = sorted(opens + rng.randrange(90 * MINUTE) for _ in range(count))
-    for i in range(0, count, 10):
-        stamps[i] -= 12 * MINUTE
+    rng = np.random.default_rng(seed)
+    stamps = np.sort(rng.integers(0, 90 * MINUTE, count)) + ns("2024-01-02T14:25:00Z")
+    stamps[::10] -= 12 * MINUTE
     return [
-        Print(iso(ts), f"{rng.randrange(1, 5000)}.{rng.randrange(100):02d}", str(rng.randrange(500)),
-              symbol=rng.choice("AB") * 3)
-        for ts in stamps
-    ]  # fmt: skip
+        Print(iso(int(ts)), f"{rng.integers(1, 5000)}.{rng.integers(100):02d}", str(size), symbol)
+        for ts, size, symbol in zip(
+            stamps, rng.integers(0, 500, count), rng.choice(["AAA", "BBB"], count), strict=True
+        )
+    ]
 
 
 def iso(ts_ns: int) -> str:
-    seconds = (ts_ns - ns("2024-01-02T00:00:00Z")) // SECOND
-    fraction = ts_ns % SECOND
-    return f"2024-01-02T{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:09d}Z"
+    seconds, fraction = divmod(ts_ns - ns("2024-01-02T00:00:00Z"), SECOND)
+    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"2024-01-02T{clock}.{fraction:09d}Z"
 
 
 TIMEFRAMES = ["1s", "1m", "7m", "1h", "1d"]

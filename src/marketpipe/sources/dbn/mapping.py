@@ -26,8 +26,7 @@ class SymbolMap:
         for key, spans in metadata.mappings.items():
             for span in spans:
                 instrument, symbol = (key, span["symbol"]) if by_id else (span["symbol"], key)
-                days = ((span[name] - _EPOCH).days for name in ("start_date", "end_date"))
-                first, last = days
+                first, last = ((span[name] - _EPOCH).days for name in ("start_date", "end_date"))
                 self._spans.setdefault(instrument, []).append((first, last, symbol))
 
     def symbols(self, instrument: I64, ts_recv: I64) -> tuple[list[str], I64]:
@@ -35,7 +34,7 @@ class SymbolMap:
 
         An id without a mapping for the day stands for itself.
         """
-        keys = (instrument << _DAY_BITS) | (ts_recv // DAY_NS)
+        keys = (instrument << _DAY_BITS) | (np.maximum(ts_recv, 0) // DAY_NS)
         distinct, back = np.unique(keys, return_inverse=True)
         mask = (1 << _DAY_BITS) - 1
         return [self._find(key >> _DAY_BITS, key & mask) for key in distinct.tolist()], back

@@ -92,12 +92,7 @@ class DbnSource:
         self._stream = ByteStream(origin)
         try:
             metadata, self._first = self._read_metadata()
-            self._schema = str(metadata.schema) if metadata.schema is not None else "mixed"
-            if self._schema not in _KINDS:
-                raise InputError(
-                    f"{self._stream.name}: the schema '{self._schema}' is not ticks; valid are "
-                    f"{', '.join(_KINDS)}. Download one of these, or split a live recording"
-                )
+            self._schema = _checked_schema(metadata, self._stream.name)
         except BaseException:
             self._stream.close()
             raise
@@ -196,7 +191,10 @@ class DbnSource:
             if count:
                 return list(self._decoder.write_and_decode(bytes(self._buffer[:count])))
             rest = len(self._decoder.buffer())
-        except self._dbn.DBNError as error:
+        except BaseException as error:
+            # On some malformed records the library panics, which is no Exception.
+            if not isinstance(error, self._dbn.DBNError) and not _is_panic(error):
+                raise
             raise CorruptError(
                 f"{self._stream.name}: is not a whole DBN file: {error}. Fetch it again"
             ) from error
@@ -250,8 +248,10 @@ class DbnSource:
             faults.append((neither, "missing_value", "bid"))
         good = ~skip
         for mask, reason, name in faults:
-            for k in np.flatnonzero(mask & good).tolist():
-                bad.append(bad_row(int(numbers[k]), reason, name, bytes(found[k])))
+            bad.extend(
+                bad_row(int(numbers[k]), reason, name, bytes(found[k]))
+                for k in np.flatnonzero(mask & good).tolist()
+            )
             good &= ~mask
         self._counts[2] += int(skip.sum())
         return {name: column[good] for name, column in fields.items()}
@@ -293,6 +293,20 @@ class DbnSource:
         if self.kind == "quotes":
             return QuoteBatch(dictionaries=dictionaries, bad=tuple(bad), **columns)
         return TradeBatch(dictionaries=dictionaries, bad=tuple(bad), **columns)
+
+
+def _checked_schema(metadata: Any, name: str) -> str:
+    schema = str(metadata.schema) if metadata.schema is not None else "mixed"
+    if schema not in _KINDS:
+        raise InputError(
+            f"{name}: the schema '{schema}' is not ticks; valid are {', '.join(_KINDS)}. Download "
+            "one of these, or split a live recording"
+        )
+    return schema
+
+
+def _is_panic(error: BaseException) -> bool:
+    return type(error).__name__ == "PanicException"
 
 
 def _library() -> ModuleType:
