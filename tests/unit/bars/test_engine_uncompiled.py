@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
     "names",
     [
         ("test_engine_life", "test_engine_sessions", "test_engine_watermarks"),
-        ("test_engine_numbers", "test_recompute", "test_alpaca_table", "test_edge_cases"),
+        ("test_engine_numbers", "test_recompute", "test_alpaca_table", "test_alpaca_bars"),
     ],
     ids=["life", "numbers"],
 )
