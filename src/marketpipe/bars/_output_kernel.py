@@ -88,12 +88,13 @@ def _fetch(slots, order, first, start):
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def transcribe(
-    slots, aux, order, first, halve, day, dates, closes, watermarks, stamps, wide, small, valid
+    slots, aux, order, first, halve, day, strict, dates, closes, watermarks, stamps, wide, small,
+    valid,
 ):
     """Write what slots say to the columns, row ``j`` from slot ``order[j] - first``.
 
     Rows of other slots are left alone. ``halve``: prices are sums of bid and ask; ``day``: which
-    levels are of whole days; ``dates`` and ``closes``: the sessions, none on the grid of UTC.
+    levels are of whole days; ``strict``: in which a bar is nowhere zero; ``dates`` and ``closes``: the sessions, none on the grid of UTC.
     ``wide`` may end before OFFICIAL_OPEN, then these prices are left out. What is returned says
     nothing: it keeps the compiler from dropping `_fetch`.
     """
@@ -106,10 +107,10 @@ def transcribe(
         if i < 0 or i >= slots.shape[0]:
             continue
         r = slots[i]
-        _, opened, closed = ends(r, aux, i)
+        priced, opened, closed = ends(r, aux, i)
         high = r["high"]
         low = r["low"]
-        lived = high != I64_MIN
+        lived = is_bar(r, priced, opened, closed, strict[r["level"]])
         if halve:
             opened = half_even(opened)
             high = half_even(high)
@@ -145,7 +146,7 @@ def transcribe(
         valid[HAS_VWAP, j] = lived and vwap >= 0
         stamps[TS_OPEN, j] = r["ts_open"]
         stamps[TS_CLOSE, j] = r["ts_close"]
-        stamps[COUNT, j] = r["count"]
+        stamps[COUNT, j] = r["count"] if lived else 0
         known = r["known_at"]
         stamps[RECORDED_AT, j] = known
         stamps[KNOWN_AT, j] = r["confirm_at"] if known == I64_MIN else known

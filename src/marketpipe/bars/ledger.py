@@ -126,6 +126,7 @@ class BarLedger:
             timed=self.watermark != "event",
             dates=table.date if table is not None else np.zeros(0, np.int32),
             closes=table.close_ns if table is not None else np.zeros(0, np.int64),
+            strict=(self.plan.levels["derived"] == 0) & bool(self._settings[ALL_NON_ZERO]),
         )
 
     # -- state ---------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Naming:
     """What slots leave unsaid: the series, the timeframes, and when sessions end.
 
     ``dates`` (days since the epoch) and ``closes`` (ns) are those of the session table, both
-    empty on the grid of UTC.
+    empty on the grid of UTC. ``strict`` says of which levels a bar must be nowhere zero.
     """
 
     streams: tuple[StreamKey, ...]
@@ -48,6 +48,7 @@ class Naming:
     timed: bool
     dates: npt.NDArray[np.int32]
     closes: I64
+    strict: npt.NDArray[np.bool_]
 
 
 def to_table(rows: Records, aux: Records | None, naming: Naming, watermarks: I64) -> pa.Table:
@@ -166,8 +167,8 @@ class _Chunk:
         first = 0
         for rows, aux in parts:
             kernel.transcribe(
-                rows, _NO_AUX if aux is None else aux, order, first, halve, day, naming.dates,
-                naming.closes, watermarks, self._stamps, self._wide, self._small, self._valid,
+                rows, _NO_AUX if aux is None else aux, order, first, halve, day, naming.strict,
+                naming.dates, naming.closes, watermarks, self._stamps, self._wide, self._small, self._valid,
             )  # fmt: skip
             first += len(rows)
 

@@ -16,6 +16,8 @@ from marketpipe.bars.layout import (
     CANCEL,
     CONFIRMED,
     CORRECTION,
+    I64_MIN,
+    N_OUT,
     OVERFLOW,
     STATUS,
     blank,
@@ -100,10 +102,10 @@ def answer(shard: "Shard", code: int, request: Recompute, ticks: Ticks, known_at
         raise BarOverflowError(f"recompute of {request}: the sum of price × size no longer fits")
     after = content(shard.st, at)
     cause = _CAUSES[request.cause]
-    restate(shard.st, at, before[0], after != before, cause, known_at)
+    _restate(shard, at, before, cause, known_at)
     for i, old in zip(above, was, strict=True):
         _derive_again(shard, i)
-        restate(shard.st, i, old[0], content(shard.st, i) != old, cause, known_at)
+        _restate(shard, i, old, cause, known_at)
     if shard.slots[at]["revision"] >= 0:
         missing = _levels_above(shard, at) - {int(shard.slots[i]["level"]) for i in above}
         shard.reserve(len(shard.used()[0]) + len(missing))
@@ -111,6 +113,19 @@ def answer(shard: "Shard", code: int, request: Recompute, ticks: Ticks, known_at
             # the minute has only now become a bar, and its hour never was one
             neutral = (False, *after[1:])
             contribute(_only(shard, level), at, neutral, cause, known_at)
+
+
+def _restate(shard: "Shard", at: int, before: tuple[Any, ...], cause: int, known_at: int) -> None:
+    """Write the revision of a slot that was rebuilt, if it is one; a void one says nothing."""
+    n = int(shard.cfg[N_OUT])
+    after = content(shard.st, at)
+    restate(shard.st, at, before[0], after != before, cause, known_at)
+    if int(shard.cfg[N_OUT]) == n or after[0]:
+        return
+    # prints that may not make a bar can be left in the slot: the event must not show them
+    shard.out["high"][n], shard.out["count"][n] = I64_MIN, 0
+    if len(shard.out_aux):
+        blank_aux(shard.out_aux[n : n + 1])
 
 
 def _derived_from(shard: "Shard", at: int) -> list[int]:
