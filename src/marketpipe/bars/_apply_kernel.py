@@ -1,8 +1,8 @@
 """The loop over ticks, and its scalar twin for one tick at a time."""
 
 import numpy as np
-from numba import njit
 
+from marketpipe.bars._compile import entry, inlined, inner, pasted
 from marketpipe.bars._grid_kernel import edges, find_auction, find_segment, session_edges
 from marketpipe.bars._life_kernel import direct, settle_run, settle_stream, turn, walk
 from marketpipe.bars._slot_kernel import fold, fold_aux
@@ -34,7 +34,7 @@ from marketpipe.domain.ticks import CLOSING_AUCTION, OFFICIAL_CLOSE, OFFICIAL_OP
 OFFICIAL = OFFICIAL_OPEN | OFFICIAL_CLOSE
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def room(st, s):
     """Say whether one more tick of a stream surely fits, or which array must grow."""
     cfg, levels, streams, slots, _, _, _, _, _, _, _, _, out, _ = st
@@ -48,7 +48,7 @@ def room(st, s):
     return DONE
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def slow(st, s, root, session, t, a, b, c, price, size, fl, known):
     """Apply a tick that is late, or a closing print past the close, straight to its slots."""
     cfg, levels, _, _, _, _, _, _, seg, ses, grp, _, _, _ = st
@@ -59,6 +59,8 @@ def slow(st, s, root, session, t, a, b, c, price, size, fl, known):
             continue
         f = (fl >> level["shift"]) & 0x1F
         if session >= 0:
+            if not fl & CLOSING_AUCTION:
+                f = 0  # the official close is a statement about the auction, not a trade in it
             if level["kind"] == INTRADAY:
                 continue
             lo, hi, confirm_at, date = session_edges(level, grp, session)
@@ -67,7 +69,7 @@ def slow(st, s, root, session, t, a, b, c, price, size, fl, known):
         direct(st, s, k, lo, hi, confirm_at, date, f, fl, t, a, b, c, price, size, known)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@pasted
 def tick(st, s, t, a, b, c, price, size, fl, known):
     """Apply one tick to one stream; `room` has said that it fits."""
     cfg, levels, streams, _, aux, runs, run_aux, _, seg, ses, grp, _, _, _ = st
@@ -82,7 +84,7 @@ def tick(st, s, t, a, b, c, price, size, fl, known):
     inside = True
     if cfg[HAS_TABLE] and find_segment(cfg, seg, t) < 0:
         inside = False
-        if fl & CLOSING_AUCTION:
+        if fl & (CLOSING_AUCTION | OFFICIAL_CLOSE):
             session = find_auction(ses, t)
         if session < 0:
             cfg[OUTSIDE] += 1
@@ -125,7 +127,7 @@ def tick(st, s, t, a, b, c, price, size, fl, known):
         settle_stream(st, s)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def pick(mine, stream, start, rows):
     """Gather rows of this shard from ``start`` on; return how many, and where it stopped.
 
@@ -139,7 +141,7 @@ def pick(mine, stream, start, rows):
     return m, stop
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def apply_rows(st, dirty, mine, rows, stream, ts, price, size, ka, kb, kc, flags, known, start):
     """Apply rows from ``start``; return the row it stopped at, ``cfg[STATUS]`` says why.
 
@@ -188,7 +190,7 @@ def apply_rows(st, dirty, mine, rows, stream, ts, price, size, ka, kb, kc, flags
     return n + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def apply_one(st, s, t, a, b, c, price, size, fl, known):
     """Apply one tick, settle it and confirm what is due; return the status."""
     cfg = st[0]
@@ -201,7 +203,7 @@ def apply_one(st, s, t, a, b, c, price, size, fl, known):
     return cfg[STATUS]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def advance_all(st, watermark, known, start):
     """Raise the watermark of every stream and confirm what is due; resumable like `apply_rows`."""
     cfg = st[0]
@@ -220,7 +222,7 @@ def advance_all(st, watermark, known, start):
     return streams.shape[0]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def refold(st, i, ts, price, size, ka, kb, kc, flags, known):
     """Fold rows into slot ``i``, whatever its state, without any revision."""
     cfg, levels, _, slots, aux, _, _, _, _, _, _, _, _, _ = st

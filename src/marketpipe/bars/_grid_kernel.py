@@ -1,8 +1,8 @@
 """Where a tick belongs: segments, intervals, and the slot of an interval."""
 
 import numpy as np
-from numba import njit
 
+from marketpipe.bars._compile import entry, inlined, inner
 from marketpipe.bars._slot_kernel import clear, clear_aux
 from marketpipe.bars.layout import (
     CONFIRMED,
@@ -22,7 +22,7 @@ WALK = 64
 """Steps back in time before the hash index is built."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def find_segment(cfg, seg, ts):
     """Return the index of the segment that holds ``ts``, -1 for none."""
     n = seg.shape[0]
@@ -44,7 +44,7 @@ def find_segment(cfg, seg, ts):
     return -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def find_auction(ses, ts):
     """Return the session whose closing auction may still print at ``ts``, -1 for none."""
     lo = 0
@@ -61,35 +61,41 @@ def find_auction(ses, ts):
     return -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def session_edges(level, grp, session):
     """Return (ts_open, ts_close, confirm_at, session_date) of a day-like bar."""
     g = level["length"]
     return grp[g, session, 0], grp[g, session, 1], grp[g, session, 2], grp[g, session, 3]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
+def _table_edges(cfg, level, seg, ses, grp, ts):
+    """Return what `edges` does, from the session table."""
+    i = find_segment(cfg, seg, ts)
+    session = seg[i]["session"]
+    if level["kind"] != INTRADAY:
+        return session_edges(level, grp, session)
+    start = seg[i]["open"]
+    lo = start + (ts - start) // level["length"] * level["length"]
+    hi = min(lo + level["length"], seg[i]["close"])
+    return lo, hi, hi, ses[session]["date"]
+
+
+@inlined
 def edges(cfg, level, seg, ses, grp, ts):
     """Return (ts_open, ts_close, confirm_at, session_date) of the bar that holds ``ts``.
 
     ``ts`` lies in a segment, or there is no table and the grid is that of UTC.
     """
     if cfg[HAS_TABLE]:
-        i = find_segment(cfg, seg, ts)
-        session = seg[i]["session"]
-        if level["kind"] != INTRADAY:
-            return session_edges(level, grp, session)
-        start = seg[i]["open"]
-        lo = start + (ts - start) // level["length"] * level["length"]
-        hi = min(lo + level["length"], seg[i]["close"])
-        return lo, hi, hi, ses[session]["date"]
+        return _table_edges(cfg, level, seg, ses, grp, ts)
     origin = MONDAY_NS if level["kind"] == WEEKS else 0
     lo = origin + (ts - origin) // level["length"] * level["length"]
     hi = lo + level["length"]
     return lo, hi, hi, lo // DAY_NS
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def _bucket(stream, level, ts_open, size):
     """Hash an identity into a table of ``size`` (a power of two) entries."""
     h = (
@@ -102,7 +108,7 @@ def _bucket(stream, level, ts_open, size):
     return (h >> 16) & (size - 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def _enter(index, size, slots, i):
     """Write slot ``i`` into the first ``size`` entries of the hash index."""
     r = slots[i]
@@ -112,7 +118,7 @@ def _enter(index, size, slots, i):
     index[h] = i + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def index_all(cfg, index, slots):
     """Build the hash index of every slot, in as little room as leaves it three quarters free."""
     n = cfg[N_SLOTS]
@@ -126,7 +132,7 @@ def index_all(cfg, index, slots):
     cfg[INDEXED] = size
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def index_add(cfg, index, slots, i):
     """Enter slot ``i``, which is counted already, into the hash index; rebuild one half full."""
     if 2 * cfg[N_SLOTS] > cfg[INDEXED] and 2 * cfg[INDEXED] <= index.shape[0]:
@@ -135,7 +141,7 @@ def index_add(cfg, index, slots, i):
         _enter(index, cfg[INDEXED], slots, i)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def find(cfg, slots, last, index, levels_n, s, k, ts_open):
     """Return (slot, successor): the slot of an interval or -1, and the one after the gap."""
     after = np.int64(-1)
@@ -165,7 +171,7 @@ def find(cfg, slots, last, index, levels_n, s, k, ts_open):
     return -1, -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def await_close(w, r, i):
     """Enter slot ``i``, record ``r``, into the list of a stream's open bars."""
     r["status"] = OPEN
@@ -175,7 +181,7 @@ def await_close(w, r, i):
     w["next_close"] = min(w["next_close"], r["confirm_at"])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def place(st, s, k, lo, hi, confirm_at, date, late):
     """Return the slot of an interval; take a new one where there is none yet.
 

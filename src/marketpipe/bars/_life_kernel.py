@@ -1,8 +1,8 @@
 """A bar's life: pending runs reach their slots, the watermark confirms, late ticks revise."""
 
 import numpy as np
-from numba import njit
 
+from marketpipe.bars._compile import entry, inlined, inner
 from marketpipe.bars._grid_kernel import await_close, edges, index_add, place
 from marketpipe.bars._slot_kernel import (
     clear,
@@ -39,14 +39,15 @@ from marketpipe.bars.layout import (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def content(st, i):
     """Return what a slot says: (emittable, open, high, low, close, sums…, official prices)."""
     cfg, levels, _, slots, aux, _, _, _, _, _, _, _, _, _ = st
     r = slots[i]
     priced, opened, closed = ends(r, aux, i)
     level = levels[r["level"]]
-    ok = is_bar(r, priced, opened, closed, cfg[ALL_NON_ZERO] and not level["derived"])
+    nowhere_zero = cfg[ALL_NON_ZERO] != 0 and level["derived"] == 0
+    ok = is_bar(r, priced, opened, closed, nowhere_zero)
     xvh = xvl = xnh = xnl = oo = oc = np.int64(0)
     if aux.shape[0] > 0:
         x = aux[i]
@@ -63,7 +64,7 @@ def content(st, i):
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def emit(st, i):
     """Write the slot as it is now to the output."""
     cfg, levels, _, slots, aux, _, _, _, _, _, _, _, out, out_aux = st
@@ -76,7 +77,7 @@ def emit(st, i):
     cfg[N_OUT] = n + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def revise(st, i, before, cause, known):
     """Count and write a revision if a confirmed slot no longer says what it said."""
     _, _, _, slots, _, _, _, _, _, _, _, _, _, _ = st
@@ -90,7 +91,7 @@ def revise(st, i, before, cause, known):
     emit(st, i)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def share(c):
     """Return what an emitted bar adds to a bar above it.
 
@@ -109,17 +110,17 @@ def share(c):
     return c[5], c[6], c[7], c[8], c[9], whi, wlo, zero, zero
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def unsaid(st, i):
     """Return the content of a slot of which nothing was out yet."""
     c = content(st, i)
     return (
-        False, c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13],
-        c[14], c[15],
+        np.bool_(False), c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11],
+        c[12], c[13], c[14], c[15],
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def contribute(st, i, before, cause, known):
     """Carry the change of an emitted base bar into the bars derived from it.
 
@@ -169,14 +170,14 @@ def contribute(st, i, before, cause, known):
             revise(st, j, was, cause, known)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def confirm(st, i):
     """Confirm a slot that the watermark has passed; its place in the list is the caller's."""
     cfg, levels, _, slots, aux, _, _, _, _, _, _, _, _, _ = st
     r = slots[i]
     r["status"] = CONFIRMED
     priced, opened, closed = ends(r, aux, i)
-    nowhere_zero = cfg[ALL_NON_ZERO] and not levels[r["level"]]["derived"]
+    nowhere_zero = cfg[ALL_NON_ZERO] != 0 and levels[r["level"]]["derived"] == 0
     if not is_bar(r, priced, opened, closed, nowhere_zero):
         r["cause"] = LATE_CAUSE
         return
@@ -188,7 +189,7 @@ def confirm(st, i):
         emit(st, i)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def walk(st, s):
     """Confirm every bar of a stream that its watermark has passed, base bars first."""
     cfg, levels, streams, slots, _, _, _, _, _, _, _, _, _, _ = st
@@ -214,7 +215,7 @@ def walk(st, s):
                 confirm(st, i)
                 if cfg[DERIVED] and derived == 0 and r["revision"] == 0:
                     head = w["open_head"]
-                    contribute(st, i, unsaid(st, i), FIRST, r["known_at"])
+                    contribute(st, i, unsaid(st, i), np.int64(FIRST), r["known_at"])
                     if before < 0 and w["open_head"] != head:
                         before = w["open_head"]
                         while slots[before]["next_open"] != head:
@@ -226,7 +227,7 @@ def walk(st, s):
         w["next_close"] = soonest
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def settle_run(st, s, k, mark):
     """Merge a pending run into its slot and into the runs that it feeds.
 
@@ -261,7 +262,10 @@ def settle_run(st, s, k, mark):
         else:
             await_close(w, d, i)
     else:
-        i = place(st, s, k, r["ts_open"], r["ts_close"], r["confirm_at"], r["session_date"], False)
+        # values of one type at every call: each other one is compiled again
+        date = np.int64(r["session_date"])
+        late = np.bool_(False)
+        i = place(st, s, k, r["ts_open"], r["ts_close"], r["confirm_at"], date, late)
         if not merge(slots[i], r):
             cfg[STATUS] = OVERFLOW
         if aux.shape[0] > 0:
@@ -287,7 +291,7 @@ def settle_run(st, s, k, mark):
     r["status"] = 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def settle_stream(st, s):
     """Merge every pending run of a stream, finest first, and confirm what is due."""
     _, levels, streams, _, _, runs, _, _, _, _, _, _, _, _ = st
@@ -301,7 +305,7 @@ def settle_stream(st, s):
     walk(st, s)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def turn(st, s, root, t, mark):
     """Settle the pending runs above a root that do not hold ``t``; see what is left in common."""
     _, levels, streams, _, _, runs, _, _, _, _, _, _, _, _ = st
@@ -320,11 +324,11 @@ def turn(st, s, root, t, mark):
             w["run_close"] = min(w["run_close"], q["ts_close"])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def direct(st, s, k, lo, hi, confirm_at, date, f, fl, t, a, b, c, price, size, known):
     """Fold a tick straight into its slot; a confirmed one gets a revision."""
     cfg, _, streams, slots, aux, _, _, _, _, _, _, _, _, _ = st
-    i = place(st, s, k, lo, hi, confirm_at, date, True)
+    i = place(st, s, k, lo, hi, confirm_at, date, np.bool_(True))
     r = slots[i]
     before = content(st, i)
     if not fold(r, f, t, a, b, c, price, size, known):
@@ -339,6 +343,6 @@ def direct(st, s, k, lo, hi, confirm_at, date, f, fl, t, a, b, c, price, size, k
     if cfg[MODE] == CLOCK:
         seen = max(cfg[CLOCK_KNOWN], known)
     revision = r["revision"]
-    revise(st, i, before, LATE_CAUSE, seen)
+    revise(st, i, before, np.int64(LATE_CAUSE), seen)
     if cfg[DERIVED] and r["revision"] != revision:
-        contribute(st, i, before, LATE_CAUSE, seen)
+        contribute(st, i, before, np.int64(LATE_CAUSE), seen)

@@ -1,8 +1,8 @@
 """From slots to dense columns: which are bars, in which order, what they say."""
 
 import numpy as np
-from numba import njit
 
+from marketpipe.bars._compile import entry, inlined, inner
 from marketpipe.bars._slot_kernel import ends, is_bar
 from marketpipe.bars._sums_kernel import LIMB, carry, ratio
 from marketpipe.bars.layout import CONFIRMED, I64_MAX, I64_MIN, OPEN
@@ -25,7 +25,7 @@ _LIMB_HIGH = LIMB >> 32
 _LIMB_LOW = LIMB & _MASK
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def sift(slots, aux, nowhere_zero, derived, kept):
     """Say of each slot whether it is a bar; ``nowhere_zero`` rules levels not ``derived``."""
     for i in range(slots.shape[0]):
@@ -35,7 +35,7 @@ def sift(slots, aux, nowhere_zero, derived, kept):
         kept[i] = is_bar(r, priced, opened, closed, strict)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def classify(slots, kept, rank, visible, forming, date, group, count, latest, sorted_):
     """Give each slot that is shown its group: rank of the stream, then level; -1 to the others.
 
@@ -61,7 +61,7 @@ def classify(slots, kept, rank, visible, forming, date, group, count, latest, so
         latest[g] = r["ts_open"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def deal(group, first, at, order):
     """Write each slot's number, counted from ``first``, to the next place of its group."""
     for i in range(group.shape[0]):
@@ -71,7 +71,7 @@ def deal(group, first, at, order):
             at[g] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def _fetch(slots, order, first, start):
     """Read a little of each cache line of the next slots, which lie far apart, and forget it.
 
@@ -86,9 +86,21 @@ def _fetch(slots, order, first, start):
     return seen
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def transcribe(
-    slots, aux, order, first, halve, day, strict, dates, closes, watermarks, stamps, wide, small,
+    slots,
+    aux,
+    order,
+    first,
+    halve,
+    day,
+    strict,
+    dates,
+    closes,
+    watermarks,
+    stamps,
+    wide,
+    small,
     valid,
 ):
     """Write what slots say to the columns, row ``j`` from slot ``order[j] - first``.
@@ -169,7 +181,7 @@ def transcribe(
     return fetched
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@inner
 def _position(dates, date):
     """Return where an ascending array holds a date that is in it."""
     lo = 0
@@ -183,7 +195,7 @@ def _position(dates, date):
     return lo
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def measure(codes, lengths, offsets):
     """Fill the offsets of a column of texts; ``lengths`` are by code."""
     at = 0
@@ -193,7 +205,7 @@ def measure(codes, lengths, offsets):
         offsets[i + 1] = at
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def spell(codes, starts, lengths, letters, out):
     """Write the texts of ``codes`` one after the other; theirs are ``letters[starts:]``."""
     at = 0
@@ -204,14 +216,14 @@ def spell(codes, starts, lengths, letters, out):
         at += lengths[c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def _put(wide, row, j, value):
     """Write a signed 64-bit integer as one of 128 bits."""
     wide[row, j, 0] = value
     wide[row, j, 1] = value >> 63
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def limbs(hi, lo):
     """Return ``hi * 10**18 + lo`` (all >= 0) as two's-complement limbs of 64 bits, low first."""
     if hi == 0:
@@ -230,7 +242,7 @@ def limbs(hi, lo):
     return _join(c1 & _MASK, c0 & _MASK), _join(c3 & _MASK, c2 & _MASK)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def _columns(x, y):
     """Return the low and high 32 bits of ``x * y`` for 0 <= x, y < 2**32, without overflow."""
     y1 = y >> 16
@@ -240,7 +252,7 @@ def _columns(x, y):
     return ((high & 0xFFFF) << 16) | (low & 0xFFFF), high >> 16
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def _join(high, low):
     """Return the signed 64-bit integer of two 32-bit halves."""
     if high >= 0x80000000:
@@ -248,7 +260,7 @@ def _join(high, low):
     return high * 0x100000000 + low
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def half_even(doubled):
     """Halve a value, rounding half to even."""
     q = doubled >> 1

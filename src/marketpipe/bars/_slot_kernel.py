@@ -1,8 +1,8 @@
 """The monoid: fold a tick into a state, merge two states. Order never matters."""
 
 import numpy as np
-from numba import njit
 
+from marketpipe.bars._compile import entry, inlined
 from marketpipe.bars._sums_kernel import HI_MAX, plus, product
 from marketpipe.bars.layout import I64_MAX, I64_MIN
 from marketpipe.domain.ticks import (
@@ -16,7 +16,7 @@ from marketpipe.domain.ticks import (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def less(t, a, b, c, t2, a2, b2, c2):
     """Compare two order keys."""
     if t != t2:
@@ -28,7 +28,7 @@ def less(t, a, b, c, t2, a2, b2, c2):
     return c < c2
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def clear(r):
     """Make a record the neutral element; its interval and links are the caller's."""
     r["first_ts"] = I64_MAX
@@ -51,7 +51,7 @@ def clear(r):
     r["known_at"] = I64_MIN
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def copy(d, s):
     """Write record ``s`` over ``d``. Field by field: a whole record is moved byte by byte."""
     d["ts_open"] = s["ts_open"]
@@ -85,7 +85,7 @@ def copy(d, s):
     d["cause"] = s["cause"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def clear_aux(x):
     """Make an aux record the neutral element."""
     x["half_ts"] = I64_MAX
@@ -109,7 +109,7 @@ def clear_aux(x):
     x["official_close"] = 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def fold(r, f, t, a, b, c, price, size, known):
     """Add one tick to a record. Returns False, with nothing written, on overflow."""
     if f & VOLUME:
@@ -142,7 +142,7 @@ def fold(r, f, t, a, b, c, price, size, known):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def fold_aux(x, f, official, t, a, b, c, price, size):
     """Add to an aux record what one tick says beyond its slot."""
     if f & FIRST_ONLY and less(t, a, b, c, x["half_ts"], x["half_a"], x["half_b"], x["half_c"]):
@@ -169,7 +169,7 @@ def fold_aux(x, f, official, t, a, b, c, price, size):
         x["official_close"] = price
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def merge(d, s):
     """Merge record ``s`` into ``d``. Returns False, with nothing written, on overflow."""
     nhi, nlo = plus(d["not_hi"], d["not_lo"], s["not_hi"], s["not_lo"])
@@ -203,7 +203,7 @@ def merge(d, s):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def ends(r, aux, i):
     """Return (priced, open, close) of slot ``i``, record ``r``, its first-only trade included."""
     opened = r["open"]
@@ -224,7 +224,7 @@ def ends(r, aux, i):
     return priced, opened, closed
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def is_bar(r, priced, opened, closed, nowhere_zero):
     """Say whether a slot with these ends is a bar: priced, and where it must be, nowhere zero."""
     if not priced or r["high"] == I64_MIN:
@@ -240,7 +240,7 @@ def is_bar(r, priced, opened, closed, nowhere_zero):
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def merge_aux(d, s):
     """Merge aux record ``s`` into ``d``."""
     if less(

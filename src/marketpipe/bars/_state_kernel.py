@@ -1,13 +1,12 @@
 """Merging sorted slots of one identity, and rebuilding single bars."""
 
-from numba import njit
-
+from marketpipe.bars._compile import entry
 from marketpipe.bars._life_kernel import content, contribute, emit
 from marketpipe.bars._slot_kernel import clear, clear_aux, fold, fold_aux, merge, merge_aux
 from marketpipe.bars.layout import CONFIRMED, OVERFLOW, REBUILD, STATUS
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def combine(rows, aux):
     """Merge neighbours of one identity in place; return how many are left, -1 on overflow."""
     if rows.shape[0] == 0:
@@ -35,7 +34,7 @@ def combine(rows, aux):
     return n + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def refold(st, i, ts, price, size, ka, kb, kc, flags, known):
     """Empty slot ``i`` and fold these rows into it, without any revision."""
     cfg, levels, _, slots, aux, _, _, _, _, _, _, _, _, _ = st
@@ -56,7 +55,7 @@ def refold(st, i, ts, price, size, ka, kb, kc, flags, known):
     r["known_at"] = max(r["known_at"], kept)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def derive(st, members):
     """Carry every emitted base bar among ``members`` into the bars derived from it."""
     slots = st[3]
@@ -72,7 +71,7 @@ def derive(st, members):
         contribute(st, i, before, REBUILD, slots[i]["known_at"])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def restate(st, i, was_bar, changed, cause, known):
     """Write the revision of a confirmed slot that was refolded; return whether there is one."""
     slots = st[3]

@@ -5,7 +5,8 @@ unsigned arithmetic, on which compiled and interpreted code disagree, and never 
 """
 
 import numpy as np
-from numba import njit
+
+from marketpipe.bars._compile import entry, inlined
 
 LIMB = 1_000_000_000_000_000_000
 NANO = 1_000_000_000
@@ -14,7 +15,7 @@ HI_MAX = 4_000_000_000_000_000_000
 within int64, so a sum is caught before it can wrap."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def carry(hi, lo):
     """Bring ``lo`` back into [0, LIMB)."""
     if lo >= LIMB:
@@ -25,7 +26,7 @@ def carry(hi, lo):
     return hi, lo
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def plus(hi, lo, hi2, lo2):
     """Add two sums whose ``lo`` are both in [0, LIMB).
 
@@ -36,7 +37,7 @@ def plus(hi, lo, hi2, lo2):
     return hi + hi2 + over, low - over * LIMB
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+@inlined
 def product(x, y):
     """Return ``x * y`` for ``|x| < 2 * 10**18`` nanos and ``0 <= y < 10**18``, as limbs."""
     sign = 1
@@ -60,14 +61,14 @@ def product(x, y):
     return hi, lo
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def times(hi, lo, q):
     """Return ``(hi * LIMB + lo) * q`` for ``0 <= q < 10**18`` and a product below 10**36."""
     phi, plo = product(lo, q)
     return phi + hi * q, plo
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+@entry
 def ratio(nhi, nlo, dhi, dlo):
     """Return ``numerator / denominator``, rounded half to even, or -1 where it is undefined.
 

@@ -1,15 +1,18 @@
 """Tables in someone else's program, on their way into the engine."""
 
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
+from marketpipe.domain.batches import Batch
 from marketpipe.domain.findings import Findings
 from marketpipe.domain.tables import TableReader
 from marketpipe.domain.ticks import Ticks
 from marketpipe.errors import InputError
 from marketpipe.normalize import RuleSet, TickNormalizer
 from marketpipe.normalize.identity import SessionDates
+
+_BATCH_ROWS: Final = 500_000
 
 
 @runtime_checkable
@@ -35,9 +38,8 @@ class TickReader:
         self._normalizer = TickNormalizer(
             rule_set=rule_set, price_type=price_type, session_dates=session_dates
         )
+        self._price_type = price_type
         self._reader: TableReader | None = None
-        self._names: list[str] = []
-        self._rows = 0
         self.findings = Findings()
 
     def read(self, table: Columnar) -> list[Ticks]:
@@ -46,30 +48,49 @@ class TickReader:
         Raises
         ------
         InputError
-            If it is no table, or not of ticks.
+            If it is no table, not of ticks, of other columns than the one before, or damaged.
         """
-        if isinstance(table, pa.RecordBatch):
-            table = pa.Table.from_batches([table])
-        elif not isinstance(table, pa.Table):
-            if not isinstance(table, Frame):
-                raise InputError(
-                    f"ticks: was a {type(table).__name__}; expected an Arrow table or record "
-                    "batch, a Polars frame, or marketpipe.domain.ticks.Ticks"
-                )
-            table = table.to_arrow()
-        if self._reader is None:
-            self._reader = TableReader(table.schema, where="ticks", default_source="local")
-            self._names = table.schema.names
-        elif sorted(table.schema.names) != sorted(self._names):
+        table = _arrow_table(table)
+        reader = self._reader_of(table.schema)
+        ticks = []
+        try:
+            chosen = table.select(reader.needed).combine_chunks()
+            for part in chosen.to_batches(max_chunksize=_BATCH_ROWS):
+                ticks += [self._admit(batch) for batch in reader.read(part)]
+        except pa.ArrowException as error:
             raise InputError(
-                f"ticks: the columns were {table.schema.names}, before they were {self._names}; "
-                "give one engine tables of one form"
-            )
-        out = []
-        for batch in table.combine_chunks().to_batches():
-            done = self._normalizer.apply(self._reader.read(batch, self._rows + 1))
-            self._rows += len(batch)
-            self.findings += done.findings
-            out.append(done.ticks)
-        return out
+                f"ticks: the table is damaged: {error}. Arrow's table.validate(full=True) says more"
+            ) from error
+        return ticks
 
+    def _reader_of(self, schema: pa.Schema) -> TableReader:
+        if self._reader is not None:
+            self._reader.accept(schema)
+            return self._reader
+        reader = TableReader(schema, where="ticks", default_source="local", default_feed="")
+        if (reader.kind == "trades") != (self._price_type == "trade"):
+            fits = "trade" if reader.kind == "trades" else "bid, ask or mid"
+            raise InputError(
+                f"ticks: the table holds {reader.kind} and price_type was '{self._price_type}'; "
+                f"make an engine whose price_type is {fits}"
+            )
+        self._reader = reader
+        return reader
+
+    def _admit(self, batch: Batch) -> Ticks:
+        done = self._normalizer.apply(batch)
+        self.findings += done.findings
+        return done.ticks
+
+
+def _arrow_table(table: Columnar) -> pa.Table:
+    if isinstance(table, pa.RecordBatch):
+        return pa.Table.from_batches([table])
+    if not isinstance(table, pa.Table) and isinstance(table, Frame):
+        table = table.to_arrow()
+    if not isinstance(table, pa.Table):
+        raise InputError(
+            f"ticks: was a {type(table).__name__}; expected an Arrow table or record batch, a "
+            "Polars frame, or marketpipe.domain.ticks.Ticks"
+        )
+    return table

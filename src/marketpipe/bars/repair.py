@@ -4,7 +4,7 @@ A cancelled trade cannot be taken out of a state (its high may have been the hig
 engine names the bars and their caller answers with all the trades that are left.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from marketpipe.bars.layout import (
     CANCEL,
     CONFIRMED,
     CORRECTION,
+    HAS_TABLE,
     I64_MIN,
     N_OUT,
     OVERFLOW,
@@ -24,7 +25,7 @@ from marketpipe.bars.layout import (
     blank_aux,
 )
 from marketpipe.domain.batches import StreamKey
-from marketpipe.domain.ticks import PLAIN, Ticks
+from marketpipe.domain.ticks import CLOSING_AUCTION, OFFICIAL_CLOSE, PLAIN, Ticks
 from marketpipe.errors import BarOverflowError, EngineError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Recompute:
     """A bar that needs its trades again.
 
     Answer with every admitted trade of ``stream`` in [ts_open, ts_close) that is left at this
-    point of the journal (for day bars, up to ``confirm_at`` for closing-auction prints).
+    point of the journal (for day bars, up to ``confirm_at`` for closing-auction prints). Those
+    that lie outside of the sessions may be among them.
     """
 
     stream: StreamKey
@@ -92,6 +94,7 @@ def answer(shard: "Shard", code: int, request: Recompute, ticks: Ticks, known_at
     if not (inside & (ticks.stream == code)).all():
         raise EngineError(f"recompute: the answer holds trades that are not of {request}")
     at = int(np.flatnonzero(hit)[0])
+    ticks = _in_sessions(shard, ticks)
     if (ticks.flags != PLAIN).any():
         shard.need_aux()
     above = _derived_from(shard, at)
@@ -113,6 +116,24 @@ def answer(shard: "Shard", code: int, request: Recompute, ticks: Ticks, known_at
             # the minute has only now become a bar, and its hour never was one
             neutral = (False, *after[1:])
             contribute(_only(shard, level), at, neutral, cause, known_at)
+
+
+def _in_sessions(shard: "Shard", ticks: Ticks) -> Ticks:
+    """Take out what was never in the bar: trades between sessions, of a day, a break or a week."""
+    if not shard.cfg[HAS_TABLE] or not len(ticks):
+        return ticks
+    ts = ticks.ts_event
+    segment = np.searchsorted(shard.seg["open"], ts, side="right") - 1
+    inside = (segment >= 0) & (ts < shard.seg["close"][segment])
+    session = np.searchsorted(shard.ses["close"], ts, side="right") - 1
+    auction = ~inside & (session >= 0) & (ts < shard.ses["auction_end"][session])
+    closing = auction & (ticks.flags & CLOSING_AUCTION != 0)
+    official = auction & ~closing & (ticks.flags & OFFICIAL_CLOSE != 0)
+    kept = inside | closing | official
+    columns = {f.name: getattr(ticks, f.name)[kept] for f in fields(Ticks) if f.name != "streams"}
+    # the official close is a statement about the auction, not a trade in it
+    columns["flags"] = np.where(official, ticks.flags & OFFICIAL_CLOSE, ticks.flags)[kept]
+    return Ticks(streams=ticks.streams, **columns)
 
 
 def _restate(shard: "Shard", at: int, before: tuple[Any, ...], cause: int, known_at: int) -> None:

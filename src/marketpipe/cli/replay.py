@@ -1,5 +1,6 @@
 """`marketpipe replay`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,20 @@ CsvOption = Annotated[
 ]
 
 
+class RecordTime(StrEnum):
+    """Times of a DBN record."""
+
+    EVENT = "event"
+    RECV = "recv"
+
+
 def replay(
     csv: CsvOption = None,
     parquet: Annotated[Path | None, typer.Option(help="Parquet file of ticks.")] = None,
     dbn: Annotated[Path | None, typer.Option(help="Databento DBN file (extra: dbn).")] = None,
+    time: Annotated[
+        RecordTime, typer.Option(help="Which time of a DBN record picks its bar.")
+    ] = RecordTime.EVENT,
     symbols: Annotated[
         str | None, typer.Option(help="Only these, such as AAPL,BTC/USD; default: all.")
     ] = None,
@@ -88,6 +99,7 @@ def replay(
         store=data_dir if store else None,
         confirm=confirm,
         workers=workers,
+        time=time.value,
     )
     show = progress_line(quiet)
     report = run_job(job, show)

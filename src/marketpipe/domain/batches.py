@@ -6,7 +6,7 @@ ever appends to its dictionaries, so a code means the same in every later batch.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,12 @@ I32: TypeAlias = npt.NDArray[np.int32]
 I8: TypeAlias = npt.NDArray[np.int8]
 
 TickKind: TypeAlias = Literal["trades", "quotes"]
+
+RAW_CUT_BYTES: Final = 4096
+"""A quarantined row keeps at most this many of its bytes."""
+
+MAX_TEXTS: Final = 1 << 20
+"""More distinct texts in a column than this mean that it is not what its name says."""
 
 
 class StreamKey(NamedTuple):
@@ -41,6 +47,29 @@ class BadRow(NamedTuple):
     field: str
     raw: bytes
     raw_bytes: int
+
+
+def bad_row(row: int, reason: str, field: str, raw: bytes) -> BadRow:
+    """Make a quarantine record, its raw bytes cut to `RAW_CUT_BYTES`."""
+    return BadRow(row, reason, field, raw[:RAW_CUT_BYTES], len(raw))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceCounts:
+    """What became of every row read so far; the four are disjoint.
+
+    Attributes
+    ----------
+    rows : handed out in batches
+    bad : quarantined
+    filtered : of symbols that were not asked for
+    blank : empty lines
+    """
+
+    rows: int = 0
+    bad: int = 0
+    filtered: int = 0
+    blank: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

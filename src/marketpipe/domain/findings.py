@@ -13,12 +13,20 @@ EXAMPLES_KEPT: Final = 5
 FINDING_CODES: Final[Mapping[str, str]] = {
     # Rows that a source could not read (they are in quarantine).
     "bad_field_count": "the line has more or fewer fields than the header",
+    "bad_name": "a source or feed is not a valid name",
     "bad_number": "a number cannot be read",
+    "bad_quote": "a quoted field is not closed on its line",
+    "bad_record": "a record of a binary file that cannot be decoded",
+    "bad_side": "a side that is neither buy nor sell",
     "bad_symbol": "the symbol is empty or not valid text",
-    "bad_timestamp": "an instant cannot be read, or lies before 1970 or after 2262",
+    "bad_timestamp": "an instant cannot be read",
+    "bad_utf8": "the line is not UTF-8",
     "below_resolution": "a price or size has more than nine decimals",
+    "line_too_long": "a line of more than 65,536 bytes",
+    "missing_value": "a required field is empty or null",
     "naive_timestamp": "an instant has no time zone",
-    "out_of_range": "a price or size is larger than 999,999,999.999999999",
+    "out_of_range": "a number above 999,999,999.999999999, an instant before 1970 or after 2262",
+    "repeated_header": "the header line again, inside the file",
     # Rows that the normalizer judged.
     "non_positive_price": "a trade's price is zero or negative (in quarantine)",
     "negative_size": "a trade's size is negative (in quarantine)",
@@ -29,6 +37,9 @@ FINDING_CODES: Final[Mapping[str, str]] = {
     "locked_quote": "the bid equals the ask (kept)",
     "unknown_condition": "a trade condition that the rule set does not list (kept, sets nothing)",
     "missing_tape": "a condition differs between tapes and the tape is absent (strictest reading)",
+    # What the bar engine noticed.
+    "late": "a tick for a bar that was confirmed already; counted once per timeframe (revises it)",
+    "outside_session": "a tick outside the session (builds no bar)",
     # Rows that do not fit a canonical table.
     "missing_column": "the schema's column is absent",
     "unexpected_column": "a column that the schema does not have",

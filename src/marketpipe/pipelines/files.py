@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from marketpipe.domain.batches import BadRow
 from marketpipe.domain.findings import Findings
@@ -22,6 +22,7 @@ from marketpipe.pipelines.spool import SessionSpool
 from marketpipe.verify.digest import DigestTree
 from marketpipe.verify.exporter import CanonicalExporter
 from marketpipe.verify.manifest import RunInput, RunManifest
+from marketpipe.verify.recompute import RULE_SETS
 
 if TYPE_CHECKING:
     from marketpipe.sources.base import Source
@@ -33,7 +34,8 @@ FORMATS = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 class ReplayJob:
     """What `marketpipe replay` was asked to do; exactly one of csv, parquet, dbn is given.
 
-    ``csv`` may be ``-``. ``store`` is the data folder, None to keep nothing.
+    ``csv`` may be ``-``. ``time`` says which time of a DBN record picks its bar. ``store`` is
+    the data folder, None to keep nothing.
     """
 
     csv: str | None = None
@@ -53,6 +55,7 @@ class ReplayJob:
     store: Path | None = None
     confirm: bool = False
     workers: int = 1
+    time: Literal["event", "recv"] = "event"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,11 @@ def run_job(job: ReplayJob, progress: Progress | None = None) -> ReplayReport:
     target = None if job.output is None else _format(job.output)
     if job.confirm and job.csv is None and job.parquet is None:
         raise UsageError("--confirm: recomputes from a CSV or Parquet file; leave it out for DBN")
+    if job.confirm and job.rules not in RULE_SETS:
+        raise UsageError(
+            f"--confirm: knows the rules {', '.join(RULE_SETS)}, was {job.rules!r}; leave it out "
+            "for a rule table of your own"
+        )
     if job.confirm and job.csv == "-":
         raise UsageError("--confirm: reads the file a second time, so it cannot be standard input")
     settings = ReplaySettings(
@@ -181,7 +189,7 @@ def open_source(job: ReplayJob) -> "Source":
     from marketpipe.sources.dbn import DbnSource
 
     assert job.dbn is not None  # noqa: S101 - one of the three is named
-    return DbnSource(job.dbn, symbols=job.symbols)
+    return DbnSource(job.dbn, symbols=job.symbols, time=job.time)
 
 
 def _check_kind(source: "Source", price: str) -> None:

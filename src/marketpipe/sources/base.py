@@ -3,7 +3,6 @@
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from os import PathLike, fspath, fstat
 from pathlib import Path
 from stat import S_ISREG
@@ -11,12 +10,21 @@ from typing import BinaryIO, Final, Protocol, TypeAlias
 
 import zstandard
 
-from marketpipe.domain.batches import BadRow, Batch, TickKind
+from marketpipe.domain.batches import RAW_CUT_BYTES, Batch, SourceCounts, TickKind, bad_row
 from marketpipe.domain.symbols import is_valid_symbol
 from marketpipe.errors import CorruptError, InputError, UsageError
 
-RAW_CUT_BYTES: Final = 4096
-"""A quarantined row keeps at most this many of its bytes."""
+__all__ = [
+    "BATCH_ROWS",
+    "RAW_CUT_BYTES",
+    "ByteStream",
+    "PathOrStream",
+    "Source",
+    "SourceCounts",
+    "bad_row",
+    "checked_defaults",
+    "checked_symbols",
+]
 
 BATCH_ROWS: Final = 500_000
 
@@ -28,24 +36,6 @@ _READ_BYTES = 1 << 16
 # One zstd block of 4 bytes can unfold to 128 KiB, so the input is fed in small pieces.
 _ZSTD_FEED_BYTES = 1 << 10
 _UNPACK_BYTES = 1 << 18
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceCounts:
-    """What became of every row read so far; the four are disjoint.
-
-    Attributes
-    ----------
-    rows : handed out in batches
-    bad : quarantined
-    filtered : of symbols that were not asked for
-    blank : empty lines
-    """
-
-    rows: int = 0
-    bad: int = 0
-    filtered: int = 0
-    blank: int = 0
 
 
 class Source(Protocol):
@@ -252,11 +242,6 @@ def _regular_size(raw: BinaryIO) -> int | None:
     except (OSError, AttributeError):
         return None
     return status.st_size if S_ISREG(status.st_mode) else None
-
-
-def bad_row(row: int, reason: str, field: str, raw: bytes) -> BadRow:
-    """Make a quarantine record, its raw bytes cut to `RAW_CUT_BYTES`."""
-    return BadRow(row, reason, field, raw[:RAW_CUT_BYTES], len(raw))
 
 
 def checked_symbols(symbols: frozenset[str] | None) -> frozenset[str] | None:

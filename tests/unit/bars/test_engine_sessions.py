@@ -203,7 +203,7 @@ def test_engine_closing_print_after_the_close_joins_the_day_and_no_minute() -> N
 
 @pytest.mark.parametrize(
     ("time", "flags"),
-    [("21:10:00", CLOSING), ("21:00:01", PLAIN), ("21:05:00", PLAIN | OFFICIAL_CLOSE)],
+    [("21:10:00", CLOSING), ("21:00:01", PLAIN), ("21:10:00", PLAIN | OFFICIAL_CLOSE)],
 )
 def test_engine_print_after_the_close_that_is_no_closing_print_is_outside(
     time: str, flags: int
@@ -278,3 +278,16 @@ def test_engine_official_prices_are_columns_of_day_bars_alone() -> None:
 def test_engine_day_without_official_prints_leaves_them_empty() -> None:
     (day,) = bars(build(at("2024-01-02", "15:00"), ["1d"], calendar="XNYS").bars())
     assert (day.official_open, day.official_close) == (None, None)
+
+
+def test_engine_official_close_after_the_close_fills_its_column_and_is_no_trade() -> None:
+    prints = [
+        Print("2024-01-02T20:59:58Z", "14"),
+        Print("2024-01-02T21:00:02Z", "13", flags=PLAIN | OFFICIAL_CLOSE),
+        Print("2024-01-02T21:10:00Z", "12", flags=PLAIN | OFFICIAL_CLOSE),
+    ]
+    engine = build(prints, ["1m", "1d"], calendar="XNYS")
+    (day,) = bars(engine.bars(), "1d")
+    assert (ohlc(day), day.trade_count, day.official_close) == ("14 14 14 14", 1, 13 * 10**9)
+    assert len(bars(engine.bars(), "1m")) == 1
+    assert engine.counts["outside_session"] == 1

@@ -8,6 +8,7 @@ from barkit import Print, alpaca, bars, full, life, ns, ohlc, stream, ticks
 from marketpipe.bars import BarEngine, BarEvents
 from marketpipe.bars.repair import RepairCause
 from marketpipe.domain.bars import BarEvent
+from marketpipe.domain.ticks import CLOSING_AUCTION, OFFICIAL_CLOSE, PLAIN
 from marketpipe.errors import EngineError
 
 KNOWN = "2024-01-02T18:00:00Z"
@@ -169,6 +170,28 @@ def test_recompute_day_keeps_its_closing_auction() -> None:
     assert full(event.bar) == "10 11 10 11 6 2 10.833333333"
     (event,) = repair(engine, closing.at, [last])
     assert full(event.bar) == "10 10 10 10 1 1 10"
+
+
+@pytest.mark.parametrize("timeframe", ["1d", "1w"])
+def test_recompute_answer_may_hold_trades_between_the_sessions(timeframe: str) -> None:
+    prints = [
+        Print("2024-06-03T00:30:00Z", "10"),  # Monday, 09:30 in Tokyo
+        Print("2024-06-03T03:00:00Z", "90"),  # the lunch break
+        Print("2024-06-03T05:59:00Z", "11"),
+        Print("2024-06-03T06:01:00Z", "95"),  # after the close
+        Print("2024-06-03T06:02:00Z", "96", flags=PLAIN | OFFICIAL_CLOSE),
+        Print("2024-06-03T06:03:00Z", "12", flags=PLAIN | CLOSING_AUCTION),
+        Print("2024-06-03T06:10:00Z", "97", flags=PLAIN | CLOSING_AUCTION),
+        Print("2024-06-03T08:00:00Z", "98"),
+    ]
+    engine = BarEngine([timeframe], calendar="XTKS")
+    engine.apply(ticks(prints))
+    engine.flush()
+    (bar,) = bars(engine.bars())
+    assert (full(bar), bar.official_close) == ("10 12 10 12 300 3 11", 96 * 10**9)
+    assert repair(engine, prints[0].at, prints, "correction") == []
+    (event,) = repair(engine, prints[0].at, prints[1:])
+    assert (full(event.bar), event.bar.official_close) == ("11 12 11 12 200 2 11.5", 96 * 10**9)
 
 
 def test_recompute_answer_with_trades_of_another_bar_is_refused() -> None:

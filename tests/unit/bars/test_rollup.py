@@ -14,7 +14,7 @@ from marketpipe.bars import BarEngine, roll_up
 from marketpipe.domain.schemas import BARS
 from marketpipe.domain.ticks import CLOSING_AUCTION, OFFICIAL_CLOSE, OFFICIAL_OPEN, PLAIN
 from marketpipe.domain.units import MAX_NANOS
-from marketpipe.errors import CalendarError, InputError, TimeframeError
+from marketpipe.errors import BarOverflowError, CalendarError, InputError, TimeframeError
 
 HISTORY = ("revision", "cause")
 
@@ -101,6 +101,16 @@ def test_rollup_sums_beyond_64_bits_are_exact() -> None:
     (hour,) = bars(roll_up(minutes, "1h"))
     assert (hour.volume, hour.notional) == (4 * MAX_NANOS, 4 * MAX_NANOS**2)
     assert hour.vwap == MAX_NANOS
+
+
+def test_rollup_sum_that_no_longer_fits_is_an_error() -> None:
+    """A notional of 38 digits holds 99 of the largest trades; here are 104."""
+    biggest = "999999999.999999999"
+    minutes = build(
+        [Print(f"2024-01-02T15:{m:02d}:10Z", biggest, biggest) for m in range(26) for _ in range(4)]
+    ).bars()
+    with pytest.raises(BarOverflowError, match="does not fit"):
+        roll_up(minutes, "1h")
 
 
 def test_rollup_state_is_the_least_settled_of_its_bars() -> None:

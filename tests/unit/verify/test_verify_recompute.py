@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from marketpipe.errors import HeaderError, InputError, RuleSetError, TimeframeError, UsageError
+from marketpipe.errors import InputError, RuleSetError, TimeframeError, UsageError
 from marketpipe.verify import Recomputed, recompute
 
 Run = Callable[..., Recomputed]
@@ -368,20 +368,6 @@ def test_recompute_source_feed_and_symbols_are_as_asked(run: Run) -> None:
         ("csv", "iex"),
     ]
     assert found.excluded == {}
-
-
-def test_recompute_unusable_input_is_an_error(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(HeaderError, match="lacks price, size, ts_ns or ts_us"):
-        run(["symbol,bid,ask", "A,1,1"])
-    with pytest.raises(HeaderError, match="has twice price"):
-        run(["symbol,ts_ns,price,size,price"])
-    with pytest.raises(InputError, match="header cannot be read"):
-        recompute(tmp_path / "none.csv", ["1m"])
-    with pytest.raises(InputError, match="cannot be read"):
-        recompute(tmp_path / "none.parquet", ["1m"])
-    (tmp_path / "broken.csv.zst").write_bytes(b"no zstd")
-    with pytest.raises(InputError, match="header cannot be read"):
-        recompute(tmp_path / "broken.csv.zst", ["1m"])
 
 
 def test_recompute_unusable_words_are_errors(run: Run) -> None:

@@ -1,15 +1,10 @@
 """The Python side of the kernel's dictionaries: seeds them, grows them, reads them back."""
 
-from typing import Final
-
 import numpy as np
 
-from marketpipe.domain.batches import I64, Dictionaries, StreamKey
+from marketpipe.domain.batches import I64, MAX_TEXTS, Dictionaries, StreamKey
 from marketpipe.errors import InputError
 from marketpipe.sources.csvfile import _intern_kernel as intern
-
-MAX_TEXTS: Final = 1 << 20
-"""More distinct texts than this mean that a column is not what its name says."""
 
 _FIRST_TEXTS = 1 << 12
 _FIRST_ARENA_BYTES = 1 << 18

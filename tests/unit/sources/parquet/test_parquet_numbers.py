@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from marketpipe.domain.tables.numbers import read_instants, read_nanos
 from marketpipe.domain.units import MAX_NANOS
-from marketpipe.sources.parquet.numbers import read_instants, read_nanos
 
 
 def judged(column: Any, *, counts_nanos: bool = False) -> list[int | str]:

@@ -1,4 +1,4 @@
-"""The schema of a Parquet file of ticks: which column holds what, or what is wrong with it."""
+"""The schema of a table of ticks: which column holds what, or what is wrong with it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _KNOWN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Names of the columns in the file.
+    """Names of the columns in the table.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Columns:
         return ["symbol", self.time, *self.values.values(), *self.texts, *more]
 
 
-def find_columns(schema: Any, name: str) -> Columns:
+def find_columns(schema: Any, where: str) -> Columns:
     """Find the columns of ticks in an Arrow schema; others are left out.
 
     Raises
@@ -88,7 +88,7 @@ def find_columns(schema: Any, name: str) -> Columns:
             faults.append(f"missing {column}{_hint(column, have)}")
     trades = [column for column in ("price", "price_nanos", "size", "size_nanos") if column in have]
     if kind == "quotes" and trades:
-        faults.append(f"columns of quotes and of trades ({', '.join(trades)}) in one file")
+        faults.append(f"columns of quotes and of trades ({', '.join(trades)}) in one table")
     texts = tuple(
         column for column in _TEXT if column in have and (kind == "trades" or column in _TEXT[:3])
     )
@@ -103,7 +103,7 @@ def find_columns(schema: Any, name: str) -> Columns:
         ]
     if faults:
         raise HeaderError(
-            f"{name}: the columns are not those of a tick file: {'; '.join(faults)}. Found "
+            f"{where}: the columns are not those of a tick file: {'; '.join(faults)}. Found "
             f"{', '.join(have[:50])}. Required: symbol, one of {', '.join(TIME_UNIT_NS)}, and "
             "price, size (trades) or bid, ask (quotes)"
         )
@@ -149,7 +149,9 @@ def _wrong_times(schema: Any, columns: list[str]) -> list[str]:
             if kind.tz is None:
                 faults.append(
                     f"column '{column}' is {kind} without a time zone; say which it is, for "
-                    "example by casting to a timestamp in UTC"
+                    "example by casting to a timestamp in UTC (Arrow: "
+                    f"cast(pa.timestamp('{kind.unit}', 'UTC')), Polars: "
+                    "dt.replace_time_zone('UTC'))"
                 )
         elif not pa.types.is_integer(kind) or column == "timestamp":
             valid = "a timestamp with a time zone" + (

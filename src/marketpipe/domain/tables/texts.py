@@ -7,13 +7,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marketpipe.domain.batches import I8, I32, I64
+from marketpipe.domain.batches import I8, I32, I64, MAX_TEXTS
 from marketpipe.domain.symbols import is_valid_symbol
 from marketpipe.domain.tradeids import text_trade_id
 from marketpipe.errors import InputError
-
-MAX_TEXTS: Final = 1 << 20
-"""More distinct texts than this mean that a column is not what its name says."""
 
 # Codes that are no place in a dictionary.
 BAD_UTF8: Final = -1
@@ -28,22 +25,28 @@ _NUMBER = "^(0|[1-9][0-9]{0,17})$"
 
 
 class TextCodes:
-    """A dictionary that grows by appending; code 0 is the empty text, and an absent one.
+    """A dictionary that grows by appending; code 0 is for empty and absent texts.
 
     Parameters
     ----------
     names_only : other texts than valid names are `BAD_TEXT`
     wanted : other texts than these are `FILTERED`
+    absent : what an empty or absent text stands for; it has code 0 too
     """
 
     def __init__(
-        self, column: str, *, names_only: bool = False, wanted: frozenset[str] | None = None
+        self,
+        column: str,
+        *,
+        names_only: bool = False,
+        wanted: frozenset[str] | None = None,
+        absent: str = "",
     ) -> None:
         self._column = column
         self._names_only = names_only
         self._wanted = wanted
-        self._codes: dict[bytes, int] = {b"": 0}
-        self.texts: list[str] = [""]
+        self._codes: dict[bytes, int] = {b"": 0, absent.encode(): 0}
+        self.texts: list[str] = [absent]
 
     def read(self, column: Any) -> I32:
         """Return a code, or a negative judgement, for each row."""
@@ -75,6 +78,18 @@ class TextCodes:
         self.texts.append(decoded)
         self._codes[text] = len(self.texts) - 1
         return len(self.texts) - 1
+
+
+def without_views(column: Any) -> Any:
+    """Return the column with views of text made plain, since Arrow can do little with views."""
+    kind = column.type
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
+        values = column.dictionary.cast(pa.large_string())
+        # Indices are judged where they are used, whoever made them.
+        return pa.DictionaryArray.from_arrays(column.indices, values, safe=False)
+    return column
 
 
 def distinct(column: Any) -> tuple[npt.NDArray[np.int64], list[bytes | None]]:
