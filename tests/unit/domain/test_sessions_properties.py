@@ -77,10 +77,8 @@ def test_intraday_bar_spans_no_break(kind: tuple[str, str], ts: int, timeframe: 
     assert inside.sum() == 1
     assert ts_close - ts_open <= timeframe.duration_ns
     # The bars of a segment tile it: the next begins where this one ends.
-    if ts_close < rows.seg_close[inside][0]:
-        if ts_close >= rows.end_ns:
-        return
-    following = bar_edges(rows, timeframe, ts_close)
+    if ts_close < min(rows.seg_close[inside][0], rows.end_ns):
+        following = bar_edges(rows, timeframe, ts_close)
         assert following is not None
         assert following[0] == ts_close
 
