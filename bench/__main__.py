@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import correctness, data, nautilus, ours, page, peers, speed
+from bench import correctness, data, nautilus, ours, page, peers, speed, whole
 from bench.bars import straightforward
 
 
@@ -29,9 +29,14 @@ def main() -> int:
     orders = correctness.inputs(arguments.trades)
     verdicts = [correctness.judge(contender, orders) for contender in contenders]
     print(page.correctness_table(verdicts))
+    print()
+    calls = whole.calls()
+    print(page.call_table(calls), end="\n\n")
+    runs = whole.replays()
+    print(page.whole_table(runs))
     if not arguments.no_page:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(page.page(outcomes, verdicts, arguments.date))
+        arguments.output.write_text(page.page(outcomes, verdicts, runs, calls, arguments.date))
         print(f"\nwritten: {arguments.output}")
     own = [*(o.differing for o in outcomes[:1]), *verdicts[0].differing]
     return 1 if any(own) else 0

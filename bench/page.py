@@ -4,11 +4,13 @@ import os
 import platform
 from importlib.metadata import version
 
-from bench import correctness
+from bench import correctness, whole
 from bench.bars import TIMEFRAMES
 from bench.correctness import Verdict
 from bench.data import SYMBOLS
+from bench.peers import EXACT
 from bench.speed import RUNS, TARGETS, Outcome, best
+from bench.whole import Call, Run
 
 _PACKAGES = ("duckdb", "polars", "nautilus_trader", "numpy", "numba", "pyarrow")
 _OURS = "MarketPipe"
@@ -43,6 +45,30 @@ def target_table(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
+def exact_table(outcomes: list[Outcome]) -> str:
+    """Return ours against the peers' formulations that compute the same columns as ours."""
+    ours = best(outcomes, _OURS)
+    lines = ["| against | ours is |", "|---|---:|"]
+    for outcome in outcomes:
+        if outcome.formulation.name == EXACT:
+            lines.append(f"| {outcome.formulation.family} | {ours.rate / outcome.rate:.1f}× |")
+    return "\n".join(lines)
+
+
+def whole_table(runs: list[Run]) -> str:
+    """Return whole runs of `marketpipe replay`: start-up, reading, bars, digest, printing."""
+    lines = [
+        "| input | trades | seconds | M trades/s | aim | peak memory |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for run in runs:
+        lines.append(
+            f"| {run.name} | {run.trades:,} | {run.seconds:.1f} | {run.rate / 1e6:.2f} "
+            f"| {run.aim / 1e6:g} | {run.peak_bytes / 2**20:,.0f} MiB |"
+        )
+    return "\n".join(lines)
+
+
 def correctness_table(verdicts: list[Verdict]) -> str:
     """Return who changes the answer when the order changes."""
     lines = [
@@ -57,6 +83,14 @@ def correctness_table(verdicts: list[Verdict]) -> str:
     return "\n".join(lines)
 
 
+def call_table(calls: list[Call]) -> str:
+    """Return the cost of one call of `apply_trade`."""
+    lines = ["| symbols | events | µs a trade | aim |", "|---:|---:|---:|---:|"]
+    for call in calls:
+        lines.append(f"| {call.symbols} | {call.events:,} | {call.microseconds:.2f} | 5 |")
+    return "\n".join(lines)
+
+
 def machine() -> str:
     """Return cores, memory and versions in one line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -67,7 +101,9 @@ def machine() -> str:
     )
 
 
-def page(outcomes: list[Outcome], verdicts: list[Verdict], date: str) -> str:
+def page(
+    outcomes: list[Outcome], verdicts: list[Verdict], runs: list[Run], calls: list[Call], date: str
+) -> str:
     """Return the whole page as Markdown; an empty ``date`` is left out."""
     measured = f"; measured on {date}" if date else ""
     trades = max(outcome.trades for outcome in outcomes)
@@ -91,9 +127,28 @@ Ours against each peer's fastest formulation that gave the right bars:
 
 {target_table(outcomes)}
 
+The peers' formulations above leave out what ours always keeps: the exact notional (a 128-bit sum
+of price times size), order keys, revisions. With the notional alone added to theirs:
+
+{exact_table(outcomes)}
+
 NautilusTrader gets the first trades of the session as ready-made ticks, one clock per symbol,
 and is timed without building either; its bars carry no count of trades. It takes live one trade
 at a time, which is another job than a columnar query.
+
+## Whole replays
+
+`marketpipe replay` as a process of its own, from start to exit, default timeframes, one engine
+thread beside the reader: reading, normalizing, bars, digest. Median of {whole.RUNS} runs.
+
+{whole_table(runs)}
+
+## One trade at a time
+
+`BarEngine.apply_trade` with six timeframes, called from Python, events included. Best of
+{whole.CALL_RUNS} runs.
+
+{call_table(calls)}
 
 ## Does the order of arrival change the answer?
 

@@ -41,6 +41,9 @@ class Formulation:
     load: Callable[[Trades], Ready]
 
 
+_READ: Final = "k, o, h, l, c, v, n"
+
+
 def _unpacked(columns: dict[str, "np.ndarray[tuple[int], np.dtype[np.int64]]"]) -> Bars:
     key = columns["k"].astype(np.int64)
     return Bars(
@@ -60,6 +63,9 @@ _BY_POSITION: Final = (
     "first(price) o, max(price) h, min(price) l, last(price) c, sum(size) v, count(*) n"
 )
 _COARSER: Final = "arg_min(o, k) o, max(h) h, min(l) l, arg_max(c, k) c, sum(v) v, sum(n) n"
+_NOTIONAL: Final = ", sum(price::HUGEINT * size) x"
+EXACT: Final = "roll-up, with the exact notional"
+"""The name of formulations that compute all that ours does: 128-bit sums of price times size."""
 
 
 def _duckdb(statements: list[str]) -> Callable[[Trades], Ready]:
@@ -80,7 +86,7 @@ def _duckdb(statements: list[str]) -> Callable[[Trades], Ready]:
 
         def answer() -> Answer:
             return {
-                name: _unpacked(connection.execute(f"FROM bars_{name}").fetchnumpy())
+                name: _unpacked(connection.execute(f"SELECT {_READ} FROM bars_{name}").fetchnumpy())
                 for name in TIMEFRAMES
             }
 
@@ -98,14 +104,15 @@ def _duckdb_direct(reduce: str) -> list[str]:
     ]
 
 
-def _duckdb_roll_up() -> list[str]:
+def _duckdb_roll_up(*, exact: bool = False) -> list[str]:
     finest, *coarser = TIMEFRAMES
-    statements = _duckdb_direct(_BY_TIME)[:1]
+    statements = _duckdb_direct(_BY_TIME + (_NOTIONAL if exact else ""))[:1]
+    combine = _COARSER + (", sum(x) x" if exact else "")
     for finer, name in zip([finest, *coarser], coarser, strict=False):
         seconds = TIMEFRAMES[name]
         statements.append(
             f"CREATE OR REPLACE TABLE bars_{name} AS SELECT "
-            f"k // {seconds * _PACK} * {seconds * _PACK} + k % {_PACK} AS k, {_COARSER} "
+            f"k // {seconds * _PACK} * {seconds * _PACK} + k % {_PACK} AS k, {combine} "
             f"FROM bars_{finer} GROUP BY ALL"
         )
     return statements
@@ -127,13 +134,17 @@ def _polars_direct(frame: pl.LazyFrame, *, by_time: bool) -> list[pl.DataFrame]:
     )
 
 
-def _polars_bars(frame: pl.LazyFrame, seconds: int, *, by_time: bool) -> pl.LazyFrame:
+def _polars_bars(
+    frame: pl.LazyFrame, seconds: int, *, by_time: bool, exact: bool = False
+) -> pl.LazyFrame:
+    notional = [(pl.col("price").cast(pl.Int128) * pl.col("size")).sum().alias("x")]
     key = pl.col("ts") // (seconds * SECOND) * (seconds * _PACK) + pl.col("symbol")
     return (
         frame.select("ts", "price", "size", k=key)
         .group_by("k", maintain_order=not by_time)
         .agg(
             *_ends("ts" if by_time else None, "price", "price"),
+            *(notional if exact else ()),
             h=pl.col("price").max(),
             l=pl.col("price").min(),
             v=pl.col("size").sum(),
@@ -142,14 +153,22 @@ def _polars_bars(frame: pl.LazyFrame, seconds: int, *, by_time: bool) -> pl.Lazy
     )
 
 
-def _polars_roll_up(frame: pl.LazyFrame, *, by_time: bool) -> list[pl.DataFrame]:
+def _polars_exact(frame: pl.LazyFrame, *, by_time: bool) -> list[pl.DataFrame]:
+    return _polars_roll_up(frame, by_time=by_time, exact=True)
+
+
+def _polars_roll_up(
+    frame: pl.LazyFrame, *, by_time: bool, exact: bool = False
+) -> list[pl.DataFrame]:
     finest, *coarser = TIMEFRAMES.values()
-    bars = [_polars_bars(frame, finest, by_time=by_time).collect()]
+    bars = [_polars_bars(frame, finest, by_time=by_time, exact=exact).collect()]
+    notional = [pl.col("x").sum()] if exact else []
     for seconds in coarser:
         key = pl.col("k") // (seconds * _PACK) * (seconds * _PACK) + pl.col("k") % _PACK
         finer = bars[-1].lazy().with_columns(k=key, was=pl.col("k"))
         rolled = finer.group_by("k", maintain_order=not by_time).agg(
             *_ends("was" if by_time else None, "o", "c"),
+            *notional,
             h=pl.col("h").max(),
             l=pl.col("l").min(),
             v=pl.col("v").sum(),
@@ -177,7 +196,7 @@ def _polars(
 
         def answer() -> Answer:
             return {
-                name: _unpacked({column: bars[column].to_numpy() for column in bars.columns})
+                name: _unpacked({column: bars[column].to_numpy() for column in _READ.split(", ")})
                 for name, bars in zip(TIMEFRAMES, left, strict=True)
             }
 
@@ -190,8 +209,10 @@ FORMULATIONS: Final = (
     Formulation("DuckDB", "direct, first/last", _duckdb(_duckdb_direct(_BY_POSITION))),
     Formulation("DuckDB", "direct, arg_min/arg_max", _duckdb(_duckdb_direct(_BY_TIME))),
     Formulation("DuckDB", "roll-up, arg_min/arg_max", _duckdb(_duckdb_roll_up())),
+    Formulation("DuckDB", EXACT, _duckdb(_duckdb_roll_up(exact=True))),
     Formulation("Polars", "direct, first/last", _polars(_polars_direct, by_time=False)),
     Formulation("Polars", "direct, min_by/max_by", _polars(_polars_direct, by_time=True)),
     Formulation("Polars", "roll-up, first/last", _polars(_polars_roll_up, by_time=False)),
     Formulation("Polars", "roll-up, min_by/max_by", _polars(_polars_roll_up, by_time=True)),
+    Formulation("Polars", EXACT, _polars(_polars_exact, by_time=True)),
 )

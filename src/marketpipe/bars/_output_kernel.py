@@ -106,7 +106,8 @@ def transcribe(
     """Write what slots say to the columns, row ``j`` from slot ``order[j] - first``.
 
     Rows of other slots are left alone. ``halve``: prices are sums of bid and ask; ``day``: which
-    levels are of whole days; ``strict``: in which a bar is nowhere zero; ``dates`` and ``closes``: the sessions, none on the grid of UTC.
+    levels are of whole days; ``strict``: in which a bar is nowhere zero; ``dates`` and
+    ``closes``: the sessions, none on the grid of UTC.
     ``wide`` may end before OFFICIAL_OPEN, then these prices are left out. What is returned says
     nothing: it keeps the compiler from dropping `_fetch`.
     """

@@ -1,18 +1,16 @@
 """Tables in someone else's program, on their way into the engine."""
 
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
-from marketpipe.domain.batches import Batch
+from marketpipe.domain.batches import BATCH_ROWS, Batch
 from marketpipe.domain.findings import Findings
 from marketpipe.domain.tables import TableReader
 from marketpipe.domain.ticks import Ticks
 from marketpipe.errors import InputError
 from marketpipe.normalize import RuleSet, TickNormalizer
 from marketpipe.normalize.identity import SessionDates
-
-_BATCH_ROWS: Final = 500_000
 
 
 @runtime_checkable
@@ -55,7 +53,7 @@ class TickReader:
         ticks = []
         try:
             chosen = table.select(reader.needed).combine_chunks()
-            for part in chosen.to_batches(max_chunksize=_BATCH_ROWS):
+            for part in chosen.to_batches(max_chunksize=BATCH_ROWS):
                 ticks += [self._admit(batch) for batch in reader.read(part)]
         except pa.ArrowException as error:
             raise InputError(

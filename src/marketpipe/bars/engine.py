@@ -132,6 +132,7 @@ class BarEngine(BarLedger):
             workers=workers,
         )
         self._callbacks: list[OnBar] = []
+        self._never: I64 = np.empty(0, np.int64)
 
     # -- ticks in ------------------------------------------------------------------------------
 
@@ -310,12 +311,12 @@ class BarEngine(BarLedger):
         events = NO_EVENTS
         if taken:
             rows, aux = join_slots(taken)
-            order = np.lexsort(
-                (rows["revision"], rows["stream"], rows["level"], rows["confirm_at"])
-            )
-            events = BarEvents(
-                rows[order], None if aux is None else aux[order], self.naming, self._unsettled()
-            )
+            if len(rows) > 1:
+                order = np.lexsort(
+                    (rows["revision"], rows["stream"], rows["level"], rows["confirm_at"])
+                )
+                rows, aux = rows[order], None if aux is None else aux[order]
+            events = BarEvents(rows, aux, self.naming, self._unsettled())
         for callback in self._callbacks:
             for event in events:
                 callback(event)
@@ -326,7 +327,9 @@ class BarEngine(BarLedger):
 
     def _unsettled(self) -> I64:
         """Watermarks under which no bar is settled: an event says what was so when it was made."""
-        return np.full(len(self._streams), I64_MIN)
+        if len(self._never) != len(self._streams):
+            self._never = np.full(len(self._streams), I64_MIN)
+        return self._never
 
     def forming(self, streams: I64 | None = None) -> BarEvents:
         """Return the open bars as they are now, of all streams or some."""

@@ -24,6 +24,7 @@ from marketpipe.bars.relink import refill
 from marketpipe.bars.shard import Shard
 from marketpipe.bars.state import EngineState
 from marketpipe.domain.batches import I32, I64, StreamKey
+from marketpipe.domain.sessions import SessionTable
 from marketpipe.errors import EngineError, StateError
 from marketpipe.normalize.ruleset import RuleSet
 
@@ -63,6 +64,7 @@ class BarLedger:
         self._streams: tuple[StreamKey, ...] = ()
         self._codes: dict[str, int] = {}
         self._row = 0
+        self._named: tuple[SessionTable | None, Naming] | None = None
 
     def _new_shards(self, n: int) -> list[Shard]:
         return [Shard(self.plan, self._settings, shard=i, shards=n) for i in range(n)]
@@ -117,7 +119,9 @@ class BarLedger:
     def naming(self) -> Naming:
         """What turns slots into rows: the series, the timeframes, the ends of sessions."""
         table = self.grid.table
-        return Naming(
+        if self._named and self._named[0] is table and self._named[1].streams is self._streams:
+            return self._named[1]
+        naming = Naming(
             streams=self._streams,
             timeframes=self.plan.timeframes,
             price_type=self.price_type,
@@ -128,6 +132,8 @@ class BarLedger:
             closes=table.close_ns if table is not None else np.zeros(0, np.int64),
             strict=(self.plan.levels["derived"] == 0) & bool(self._settings[ALL_NON_ZERO]),
         )
+        self._named = table, naming
+        return naming
 
     # -- state ---------------------------------------------------------------------------------
 

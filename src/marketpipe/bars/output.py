@@ -168,7 +168,8 @@ class _Chunk:
         for rows, aux in parts:
             kernel.transcribe(
                 rows, _NO_AUX if aux is None else aux, order, first, halve, day, naming.strict,
-                naming.dates, naming.closes, watermarks, self._stamps, self._wide, self._small, self._valid,
+                naming.dates, naming.closes, watermarks, self._stamps, self._wide, self._small,
+                self._valid,
             )  # fmt: skip
             first += len(rows)
 

@@ -17,6 +17,9 @@ I8: TypeAlias = npt.NDArray[np.int8]
 
 TickKind: TypeAlias = Literal["trades", "quotes"]
 
+BATCH_ROWS: Final = 500_000
+"""Rows of a full batch, unless the caller says otherwise."""
+
 RAW_CUT_BYTES: Final = 4096
 """A quarantined row keeps at most this many of its bytes."""
 

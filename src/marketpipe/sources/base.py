@@ -10,7 +10,14 @@ from typing import BinaryIO, Final, Protocol, TypeAlias
 
 import zstandard
 
-from marketpipe.domain.batches import RAW_CUT_BYTES, Batch, SourceCounts, TickKind, bad_row
+from marketpipe.domain.batches import (
+    BATCH_ROWS,
+    RAW_CUT_BYTES,
+    Batch,
+    SourceCounts,
+    TickKind,
+    bad_row,
+)
 from marketpipe.domain.symbols import is_valid_symbol
 from marketpipe.errors import CorruptError, InputError, UsageError
 
@@ -25,8 +32,6 @@ __all__ = [
     "checked_defaults",
     "checked_symbols",
 ]
-
-BATCH_ROWS: Final = 500_000
 
 PathOrStream: TypeAlias = str | PathLike[str] | BinaryIO
 
