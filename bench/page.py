@@ -49,9 +49,11 @@ def exact_table(outcomes: list[Outcome]) -> str:
     """Return ours against the peers' formulations that compute the same columns as ours."""
     ours = best(outcomes, _OURS)
     lines = ["| against | ours is |", "|---|---:|"]
-    for outcome in outcomes:
-        if outcome.formulation.name == EXACT:
-            lines.append(f"| {outcome.formulation.family} | {ours.rate / outcome.rate:.1f}× |")
+    lines += [
+        f"| {outcome.formulation.family} | {ours.rate / outcome.rate:.1f}× |"
+        for outcome in outcomes
+        if outcome.formulation.name == EXACT
+    ]
     return "\n".join(lines)
 
 
@@ -61,11 +63,11 @@ def whole_table(runs: list[Run]) -> str:
         "| input | trades | seconds | M trades/s | aim | peak memory |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for run in runs:
-        lines.append(
-            f"| {run.name} | {run.trades:,} | {run.seconds:.1f} | {run.rate / 1e6:.2f} "
-            f"| {run.aim / 1e6:g} | {run.peak_bytes / 2**20:,.0f} MiB |"
-        )
+    lines += [
+        f"| {run.name} | {run.trades:,} | {run.seconds:.1f} | {run.rate / 1e6:.2f} "
+        f"| {run.aim / 1e6:g} | {run.peak_bytes / 2**20:,.0f} MiB |"
+        for run in runs
+    ]
     return "\n".join(lines)
 
 
@@ -86,8 +88,9 @@ def correctness_table(verdicts: list[Verdict]) -> str:
 def call_table(calls: list[Call]) -> str:
     """Return the cost of one call of `apply_trade`."""
     lines = ["| symbols | events | µs a trade | aim |", "|---:|---:|---:|---:|"]
-    for call in calls:
-        lines.append(f"| {call.symbols} | {call.events:,} | {call.microseconds:.2f} | 5 |")
+    lines += [
+        f"| {call.symbols} | {call.events:,} | {call.microseconds:.2f} | 5 |" for call in calls
+    ]
     return "\n".join(lines)
 
 

@@ -194,7 +194,7 @@ class Shard:
         """Return what was emitted since the last call, in order, and forget it."""
         n = int(self.cfg[N_OUT])
         self.cfg[N_OUT] = 0
-        return self.out[:n].copy(), self.out_aux[:n].copy() if len(self.aux) else None
+        return _copied(self.out[:n]), _copied(self.out_aux[:n]) if len(self.aux) else None
 
     # -- slots --------------------------------------------------------------------------------
 
@@ -239,6 +239,11 @@ def _grown(old: Records, used: int, need: int) -> Records:
         new = _empty(max(need, 2 * len(old)), old.dtype)
     new[:used] = old[:used]
     return new
+
+
+def _copied(records: Records) -> Records:
+    """Return a copy that cannot be written; NumPy's own goes field by field, ten times slower."""
+    return np.frombuffer(records.tobytes(), records.dtype)
 
 
 def _empty(n: int, dtype: np.dtype[np.void]) -> Records:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from os import PathLike, fspath, fstat
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO, Final, Protocol, TypeAlias
+from typing import BinaryIO, Protocol, TypeAlias
 
 import zstandard
 
