@@ -1,5 +1,6 @@
 """Taking stored bars out: a series, as of a time, in one file or many."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Literal
 import pyarrow.compute as pc
 
 from marketpipe.domain.timeframe import parse_many
+from marketpipe.domain.units import NANOS
 from marketpipe.errors import UsageError
 from marketpipe.pipelines.kept import kept_history
 from marketpipe.verify.exporter import CanonicalExporter
+
+_FRACTION = re.compile(r"(.*:\d\d)\.(\d+)(.*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +81,18 @@ def take_out(job: Takeout) -> Taken:
 
 
 def instant(text: str) -> int:
-    """Read an RFC 3339 instant as ns since the epoch; a zone is required.
+    """Read an RFC 3339 instant, 0 to 9 digits of a second, as ns; a zone is required.
 
     Raises
     ------
     UsageError
         If it is none, or has no zone.
     """
+    found = _FRACTION.fullmatch(text)
+    if found is not None and len(found[2]) > 9:
+        raise UsageError(f"as-of: was {text!r}; at most nine digits of a second are known")
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text if found is None else found[1] + found[3])
     except ValueError as problem:
         raise UsageError(
             f"as-of: was {text!r}; expected a time such as 2026-01-05T15:00:00Z"
@@ -93,4 +100,5 @@ def instant(text: str) -> int:
     if moment.tzinfo is None:
         raise UsageError(f"as-of: was {text!r}, without a zone; add Z or an offset such as -05:00")
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
+    fraction = 0 if found is None else int(found[2].ljust(9, "0"))
+    return (since.days * 86_400 + since.seconds) * NANOS + fraction
