@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marketpipe.bars._compile import entry, inlined, inner, pasted
+from marketpipe.bars._compile import entry, inlined, pasted
 from marketpipe.bars._grid_kernel import edges, find_auction, find_segment, session_edges
 from marketpipe.bars._life_kernel import direct, settle_run, settle_stream, turn, walk
 from marketpipe.bars._slot_kernel import fold, fold_aux
@@ -48,7 +48,7 @@ def room(st, s):
     return DONE
 
 
-@inner
+@entry
 def slow(st, s, root, session, t, a, b, c, price, size, fl, known):
     """Apply a tick that is late, or a closing print past the close, straight to its slots."""
     cfg, levels, _, _, _, _, _, _, seg, ses, grp, _, _, _ = st
@@ -127,7 +127,7 @@ def tick(st, s, t, a, b, c, price, size, fl, known):
         settle_stream(st, s)
 
 
-@inner
+@entry
 def pick(mine, stream, start, rows):
     """Gather rows of this shard from ``start`` on; return how many, and where it stopped.
 

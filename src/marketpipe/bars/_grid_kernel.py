@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marketpipe.bars._compile import entry, inlined, inner
+from marketpipe.bars._compile import entry, inlined
 from marketpipe.bars._slot_kernel import clear, clear_aux
 from marketpipe.bars.layout import (
     CONFIRMED,
@@ -22,7 +22,7 @@ WALK = 64
 """Steps back in time before the hash index is built."""
 
 
-@inner
+@entry
 def find_segment(cfg, seg, ts):
     """Return the index of the segment that holds ``ts``, -1 for none."""
     n = seg.shape[0]
@@ -44,7 +44,7 @@ def find_segment(cfg, seg, ts):
     return -1
 
 
-@inner
+@entry
 def find_auction(ses, ts):
     """Return the session whose closing auction may still print at ``ts``, -1 for none."""
     lo = 0
@@ -61,14 +61,14 @@ def find_auction(ses, ts):
     return -1
 
 
-@inner
+@entry
 def session_edges(level, grp, session):
     """Return (ts_open, ts_close, confirm_at, session_date) of a day-like bar."""
     g = level["length"]
     return grp[g, session, 0], grp[g, session, 1], grp[g, session, 2], grp[g, session, 3]
 
 
-@inner
+@entry
 def _table_edges(cfg, level, seg, ses, grp, ts):
     """Return what `edges` does, from the session table."""
     i = find_segment(cfg, seg, ts)
@@ -132,7 +132,7 @@ def index_all(cfg, index, slots):
     cfg[INDEXED] = size
 
 
-@inner
+@entry
 def index_add(cfg, index, slots, i):
     """Enter slot ``i``, which is counted already, into the hash index; rebuild one half full."""
     if 2 * cfg[N_SLOTS] > cfg[INDEXED] and 2 * cfg[INDEXED] <= index.shape[0]:
@@ -141,7 +141,7 @@ def index_add(cfg, index, slots, i):
         _enter(index, cfg[INDEXED], slots, i)
 
 
-@inner
+@entry
 def find(cfg, slots, last, index, levels_n, s, k, ts_open):
     """Return (slot, successor): the slot of an interval or -1, and the one after the gap."""
     after = np.int64(-1)

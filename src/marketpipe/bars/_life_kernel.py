@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marketpipe.bars._compile import entry, inlined, inner
+from marketpipe.bars._compile import entry, inlined
 from marketpipe.bars._grid_kernel import await_close, edges, index_add, place
 from marketpipe.bars._slot_kernel import (
     clear,
@@ -77,7 +77,7 @@ def emit(st, i):
     cfg[N_OUT] = n + 1
 
 
-@inner
+@entry
 def revise(st, i, before, cause, known):
     """Count and write a revision if a confirmed slot no longer says what it said."""
     _, _, _, slots, _, _, _, _, _, _, _, _, _, _ = st
@@ -91,7 +91,7 @@ def revise(st, i, before, cause, known):
     emit(st, i)
 
 
-@inner
+@entry
 def share(c):
     """Return what an emitted bar adds to a bar above it.
 
@@ -110,7 +110,7 @@ def share(c):
     return c[5], c[6], c[7], c[8], c[9], whi, wlo, zero, zero
 
 
-@inner
+@entry
 def unsaid(st, i):
     """Return the content of a slot of which nothing was out yet."""
     c = content(st, i)
@@ -189,7 +189,7 @@ def confirm(st, i):
         emit(st, i)
 
 
-@inner
+@entry
 def walk(st, s):
     """Confirm every bar of a stream that its watermark has passed, base bars first."""
     cfg, levels, streams, slots, _, _, _, _, _, _, _, _, _, _ = st
@@ -291,7 +291,7 @@ def settle_run(st, s, k, mark):
     r["status"] = 0
 
 
-@inner
+@entry
 def settle_stream(st, s):
     """Merge every pending run of a stream, finest first, and confirm what is due."""
     _, levels, streams, _, _, runs, _, _, _, _, _, _, _, _ = st
@@ -305,7 +305,7 @@ def settle_stream(st, s):
     walk(st, s)
 
 
-@inner
+@entry
 def turn(st, s, root, t, mark):
     """Settle the pending runs above a root that do not hold ``t``; see what is left in common."""
     _, levels, streams, _, _, runs, _, _, _, _, _, _, _, _ = st
@@ -324,7 +324,7 @@ def turn(st, s, root, t, mark):
             w["run_close"] = min(w["run_close"], q["ts_close"])
 
 
-@inner
+@entry
 def direct(st, s, k, lo, hi, confirm_at, date, f, fl, t, a, b, c, price, size, known):
     """Fold a tick straight into its slot; a confirmed one gets a revision."""
     cfg, _, streams, slots, aux, _, _, _, _, _, _, _, _, _ = st

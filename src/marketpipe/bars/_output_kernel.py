@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marketpipe.bars._compile import entry, inlined, inner
+from marketpipe.bars._compile import entry, inlined
 from marketpipe.bars._slot_kernel import ends, is_bar
 from marketpipe.bars._sums_kernel import LIMB, carry, ratio
 from marketpipe.bars.layout import CONFIRMED, I64_MAX, I64_MIN, OPEN
@@ -71,7 +71,7 @@ def deal(group, first, at, order):
             at[g] += 1
 
 
-@inner
+@entry
 def _fetch(slots, order, first, start):
     """Read a little of each cache line of the next slots, which lie far apart, and forget it.
 
@@ -182,7 +182,7 @@ def transcribe(
     return fetched
 
 
-@inner
+@entry
 def _position(dates, date):
     """Return where an ascending array holds a date that is in it."""
     lo = 0

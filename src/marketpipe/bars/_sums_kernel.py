@@ -18,12 +18,9 @@ within int64, so a sum is caught before it can wrap."""
 @inlined
 def carry(hi, lo):
     """Bring ``lo`` back into [0, LIMB)."""
-    if lo >= LIMB:
-        return hi + lo // LIMB, lo % LIMB
-    if lo < 0:
-        borrow = (-lo + LIMB - 1) // LIMB
-        return hi - borrow, lo + borrow * LIMB
-    return hi, lo
+    if 0 <= lo < LIMB:
+        return hi, lo
+    return hi + lo // LIMB, lo % LIMB
 
 
 @inlined
