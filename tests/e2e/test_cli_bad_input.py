@@ -54,6 +54,8 @@ def test_replay_bad_header_exits_two_and_names_the_column(
         ("AAPL,2026-01-05T14:30:00Z,1000000000,10", "out_of_range"),
         ("AAPL,1969-12-31T23:59:59Z,190.5,10", "out_of_range"),
         ("AAPL,2300-01-01T00:00:00Z,190.5,10", "out_of_range"),
+        ("AAPL,2262-04-11T23:47:16.854775807Z,190.5,10", "out_of_range"),
+        ("AAPL,2261-01-01T00:00:00Z,190.5,10", "out_of_range"),
         ("../../x,2026-01-05T14:30:00Z,190.5,10", "bad_symbol"),
         ("AAPL,2026-01-05T14:30:00Z,190.5", "bad_field_count"),
         ("AAPL,2026-01-05T14:30:00Z,190.5,10,7", "bad_field_count"),
@@ -140,6 +142,12 @@ def test_replay_unsorted_rows_give_the_root_of_sorted_ones(
         (("--csv", "t.csv", "--output", "bars.txt"), ".csv"),
         (("--csv", "t.csv", "--output", "no/such/bars.csv"), "create it"),
         (("--csv", "t.csv", "--symbols", "../../x"), "../../x"),
+        (("--csv", "t.csv", "--symbols", ""), "symbols"),
+        (("--csv", "t.csv", "--output", "t.csv"), "--csv"),
+        (("--csv", "t.csv", "--quarantine", "t.csv"), "--csv"),
+        (("--csv", "t.csv", "-o", "b.csv", "--quarantine", "b.csv"), "--output"),
+        (("--csv", "t.csv", "--output", "/proc/b.csv"), "/proc/b.csv"),
+        (("--csv", "t.csv", "--store", "--data-dir", "t.csv"), "t.csv"),
         (("--csv", "t.csv", "--overrides", "none.toml"), "none.toml"),
         (
             (

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketpipe.domain.batches import Dictionaries, QuoteBatch, StreamKey, TradeBatch
-from marketpipe.domain.units import MAX_NANOS, NULL_I64
+from marketpipe.domain.units import LAST_TICK_NS, MAX_NANOS, NULL_I64
 from marketpipe.normalize import RuleSet, TickNormalizer
 
 NAMES = Dictionaries(
@@ -54,7 +54,7 @@ def test_normalizer_extreme_trades_every_row_is_accounted_for(
     )
     result = TickNormalizer(rule_set=RULES[rules]).apply(batch)
     good = [
-        ts >= 0 and 0 < price <= MAX_NANOS and 0 <= size <= MAX_NANOS
+        0 <= ts <= LAST_TICK_NS and 0 < price <= MAX_NANOS and 0 <= size <= MAX_NANOS
         for ts, price, size, *_ in rows
     ]
     repeated = sum(result.findings.count(c) for c in ("duplicate", "conflicting_duplicate"))
@@ -83,7 +83,7 @@ def test_normalizer_extreme_quotes_every_row_is_accounted_for(
     expected = []
     for ts, bid, ask in rows:
         sides = {"bid": [bid], "ask": [ask], "mid": [bid, ask]}[price_type]
-        fits = ts >= 0 and all(0 < side <= MAX_NANOS for side in sides)
+        fits = 0 <= ts <= LAST_TICK_NS and all(0 < side <= MAX_NANOS for side in sides)
         if fits and not (price_type == "mid" and bid > ask):
             expected.append(sum(sides))
     assert result.ticks.price.tolist() == expected

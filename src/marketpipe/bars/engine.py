@@ -39,7 +39,7 @@ from marketpipe.domain.sessions import (
 from marketpipe.domain.symbols import is_valid_symbol
 from marketpipe.domain.ticks import PLAIN, Ticks
 from marketpipe.domain.timeframe import DEFAULT_TIMEFRAMES, Timeframe
-from marketpipe.domain.units import MAX_NANOS, MAX_TS_NS
+from marketpipe.domain.units import LAST_TICK_NS, MAX_NANOS, MAX_TS_NS
 from marketpipe.errors import CalendarError, EngineError, InputError
 from marketpipe.normalize.dates import identity_dates
 from marketpipe.normalize.ruleset import RuleSet
@@ -203,10 +203,12 @@ class BarEngine(BarLedger):
         code = self._codes.get(symbol)
         if code is None:
             code = self._add_symbol(symbol)
-        if not (0 < price <= MAX_NANOS and 0 <= size <= MAX_NANOS and 0 <= ts_event <= MAX_TS_NS):
+        if not (
+            0 < price <= MAX_NANOS and 0 <= size <= MAX_NANOS and 0 <= ts_event <= LAST_TICK_NS
+        ):
             raise InputError(
                 f"trade of {symbol}: price, size, ts_event were {price}, {size}, {ts_event}; "
-                f"expected nanos in 1..{MAX_NANOS} and 0..{MAX_NANOS}, and ns since 1970"
+                f"expected nanos in 1..{MAX_NANOS} and 0..{MAX_NANOS}, and ns from 1970 to 2260"
             )
         if key is None:
             self._row += 1
@@ -340,9 +342,7 @@ class BarEngine(BarLedger):
             parts.append((shard.slots[at], shard.aux[at] if len(shard.aux) else None))
         rows, aux = join_slots(parts)
         ok = self._emittable(rows, aux) & (self.plan.levels["visible"][rows["level"]] != 0)
-        return BarEvents(
-            rows[ok], None if aux is None else aux[ok], self.naming, self._unsettled()
-        )
+        return BarEvents(rows[ok], None if aux is None else aux[ok], self.naming, self._unsettled())
 
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 
 BUILD = "Build bars"
@@ -64,13 +64,16 @@ def run() -> None:
     """
     try:
         app()
-    except MarketPipeError as problem:
-        note(f"marketpipe: {problem}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        note("marketpipe: stopped")
-        sys.exit(130)
     except BrokenPipeError:
         # the reader of our output has gone: nothing is left to say, and to nobody
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except MarketPipeError as problem:
+        note(f"marketpipe: {problem}")
+        sys.exit(2)
+    except OSError as problem:
+        note(f"marketpipe: {problem}; check the folder's permissions and the space left")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        note("marketpipe: stopped")
+        sys.exit(130)

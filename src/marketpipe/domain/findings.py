@@ -25,7 +25,7 @@ FINDING_CODES: Final[Mapping[str, str]] = {
     "line_too_long": "a line of more than 65,536 bytes",
     "missing_value": "a required field is empty or null",
     "naive_timestamp": "an instant has no time zone",
-    "out_of_range": "a number above 999,999,999.999999999, an instant before 1970 or after 2262",
+    "out_of_range": "a number above 999,999,999.999999999, an instant before 1970 or after 2260",
     "repeated_header": "the header line again, inside the file",
     # Rows that the normalizer judged.
     "non_positive_price": "a trade's price is zero or negative (in quarantine)",

@@ -23,6 +23,9 @@ NULL_I64: Final = int(np.iinfo(np.int64).min)
 
 DAY_NS: Final = 86_400 * NANOS
 
+LAST_TICK_NS: Final = 9_183_110_400 * NANOS - 1
+"""The last instant of a tick, the end of 2260: bars of a year still close within int64."""
+
 MAX_TS_NS: Final = int(np.iinfo(np.int64).max)
 """2262-04-11T23:47:16.854775807Z, the last instant that fits."""
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from marketpipe.domain.batches import I8, I64, BadRow, QuoteBatch, TradeBatch
 from marketpipe.domain.findings import EXAMPLES_KEPT, Example, Findings
-from marketpipe.domain.units import MAX_NANOS, NULL_I64, format_nanos
+from marketpipe.domain.units import LAST_TICK_NS, MAX_NANOS, NULL_I64, format_nanos
 from marketpipe.normalize._dedup_kernel import CONFLICT, DUPLICATE
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -21,12 +21,14 @@ _SHOWN_BYTES: Final = 80
 def trades(batch: TradeBatch) -> tuple[Mask | None, tuple[BadRow, ...]]:
     """Return the rows that can be trades (None: all), and the others as quarantine records.
 
-    A row breaks the first of these rules that it breaks: an instant before 1970, a price or
+    A row breaks the first of these rules that it breaks: an instant before 1970 or after 2260,
+    a price or
     size out of range, a price that is not positive, a negative size. A size of 0 is allowed.
     """
     ts, price, size = batch.ts_event, batch.price, batch.size
     if not len(batch) or (
         ts.min() >= 0
+        and ts.max() <= LAST_TICK_NS
         and price.min() > 0
         and price.max() <= MAX_NANOS
         and size.min() >= 0
@@ -36,7 +38,7 @@ def trades(batch: TradeBatch) -> tuple[Mask | None, tuple[BadRow, ...]]:
     return _refuse(
         batch,
         (
-            ("bad_timestamp", "ts_event", ts < 0),
+            ("out_of_range", "ts_event", (ts < 0) | (ts > LAST_TICK_NS)),
             ("out_of_range", "price", _too_large(price)),
             ("out_of_range", "size", _too_large(size)),
             ("non_positive_price", "price", price <= 0),
@@ -128,7 +130,8 @@ def _one_side(batch: QuoteBatch, side: I64, name: str) -> QuotePrice:
 def _usable_quotes(
     batch: QuoteBatch, sides: tuple[tuple[str, I64], ...]
 ) -> tuple[Mask | None, tuple[BadRow, ...]]:
-    rules = [("bad_timestamp", "ts_event", batch.ts_event < 0)]
+    ts = batch.ts_event
+    rules = [("out_of_range", "ts_event", (ts < 0) | (ts > LAST_TICK_NS))]
     rules += [("out_of_range", name, _too_large(s) & (s != NULL_I64)) for name, s in sides]
     if not any(broken.any() for _, _, broken in rules):
         return None, ()

@@ -93,6 +93,9 @@ def run_job(job: ReplayJob, progress: Progress | None = None) -> ReplayReport:
         For wrong words or input; nothing is written then but the quarantine file.
     """
     target = None if job.output is None else _format(job.output)
+    _check_apart(job)
+    if job.symbols is not None and not job.symbols:
+        raise UsageError("symbols: were empty; name at least one, or leave the option out for all")
     if job.confirm and job.csv is None and job.parquet is None:
         raise UsageError("--confirm: recomputes from a CSV or Parquet file; leave it out for DBN")
     if job.confirm and job.rules not in RULE_SETS:
@@ -204,6 +207,24 @@ def _format(path: Path) -> str:
     if not path.parent.is_dir():
         raise UsageError(f"output: the folder of '{path}' does not exist; create it first")
     return FORMATS[path.suffix]
+
+
+def _check_apart(job: ReplayJob) -> None:
+    """Refuse to write over the input, or two outputs into one file."""
+    named = {
+        "--csv": None if job.csv in (None, "-") else Path(str(job.csv)),
+        "--parquet": job.parquet,
+        "--dbn": job.dbn,
+        "--output": job.output,
+        "--quarantine": job.quarantine,
+    }
+    seen: dict[Path, str] = {}
+    for option, path in named.items():
+        if path is None:
+            continue
+        other = seen.setdefault(path.resolve(), option)
+        if other != option:
+            raise UsageError(f"{option}: '{path}' is the file of {other} too; choose another")
 
 
 def _write(job: ReplayJob, run: Replay, history: Any, target: str) -> str | None:

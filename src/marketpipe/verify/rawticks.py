@@ -17,7 +17,7 @@ from marketpipe.verify.sqltext import MACROS, sql_name, sql_text
 TIMES: Final = {"ts_ns": 1, "ts_us": 1_000, "ts_ms": 1_000_000, "timestamp": 0}
 """Columns that may hold the time, and ns per unit; 0 is RFC 3339."""
 
-_MAX_TS_NS: Final = 2**63 - 1
+_MAX_TS_NS: Final = 9_183_110_400 * 10**9 - 1
 _NAME: Final = "[A-Za-z0-9_:=^-][A-Za-z0-9._:=^-]*"
 _FIELD: Final = '(?:^|,)("(?:[^"]|"")*"|[^",]*)'
 _OPTIONAL: Final = ("source", "feed", "venue", "trade_id", "conditions", "tape", "side")
