@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from e2e.conftest import Command
@@ -155,3 +157,17 @@ def test_progress_is_not_shown_where_nobody_looks(marketpipe: Command, tmp_path:
     done = marketpipe("replay", "--csv", ticks(tmp_path / "t.csv", n=10))
     assert done.err == ""
     assert isinstance(io.StringIO(done.out).read(), str)
+
+
+def test_replay_confirm_of_columns_that_the_other_side_cannot_read_is_refused_first(
+    marketpipe: Command, tmp_path: Path
+) -> None:
+    table = pa.table(
+        {"symbol": ["A"], "ts_event": [OPEN], "price_nanos": [10**9], "size_nanos": [10**9]}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    done = marketpipe("replay", "--parquet", "t.parquet", "--confirm", "--output", "bars.csv")
+    assert done.code == 2
+    assert "price_nanos" in done.err
+    assert not Path("bars.csv").exists()
+    assert marketpipe("replay", "--parquet", "t.parquet", "--timeframes", "1m").code == 0

@@ -118,6 +118,7 @@ def run_job(job: ReplayJob, progress: Progress | None = None) -> ReplayReport:
     with tempfile.TemporaryDirectory(prefix="marketpipe-") as folder:
         source = open_source(job)
         try:
+            _check_confirmable(job)
             with _quarantine(job.quarantine) as refuse:
                 run = Replay(source, settings, SessionSpool(Path(folder)), refuse, progress)
                 _check_kind(source, job.price)
@@ -207,6 +208,21 @@ def _format(path: Path) -> str:
     if not path.parent.is_dir():
         raise UsageError(f"output: the folder of '{path}' does not exist; create it first")
     return FORMATS[path.suffix]
+
+
+def _check_confirmable(job: ReplayJob) -> None:
+    """Refuse before the work what the independent side could not read after it."""
+    if not job.confirm or job.parquet is None:
+        return
+    import pyarrow.parquet as pq
+
+    names = pq.read_schema(job.parquet).names
+    ours = [n for n in names if n == "ts_event" or n.endswith("_nanos")]
+    if ours:
+        raise UsageError(
+            f"--confirm: reads columns of the names of the tick CSV alone, '{job.parquet}' has "
+            f"{', '.join(ours)}; leave --confirm out, or name the columns ts_ns, price, size"
+        )
 
 
 def _check_apart(job: ReplayJob) -> None:
