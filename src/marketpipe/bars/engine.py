@@ -155,7 +155,9 @@ class BarEngine(BarLedger):
             If a sum no longer fits; the engine cannot go on.
         """
         if not isinstance(ticks, Ticks):
+            self._feed("tables")
             return BarEvents.join([self._apply(batch) for batch in self._tick_reader.read(ticks)])
+        self._feed("Ticks")
         return self._apply(ticks)
 
     def _apply(self, ticks: Ticks) -> BarEvents:
@@ -200,6 +202,13 @@ class BarEngine(BarLedger):
         InputError
             If a value is out of its bounds.
         """
+        if not (type(price) is type(size) is type(ts_event) is int):
+            raise InputError(
+                f"trade of {symbol!r}: price, size, ts_event were {price!r}, {size!r}, "
+                f"{ts_event!r}; expected integers (nanos, nanos, ns), so 190.5 is 190_500_000_000"
+            )
+        if self._fed != "single trades":
+            self._feed("single trades")
         code = self._codes.get(symbol)
         if code is None:
             code = self._add_symbol(symbol)
@@ -299,7 +308,7 @@ class BarEngine(BarLedger):
         return self._streams.index(key)
 
     def _add_symbol(self, symbol: str) -> int:
-        if not is_valid_symbol(symbol):
+        if not isinstance(symbol, str) or not is_valid_symbol(symbol):
             raise InputError(
                 f"symbol: was {symbol[:40]!r}; expected a name such as AAPL or BTC/USD"
             )

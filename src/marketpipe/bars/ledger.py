@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from marketpipe.bars.layout import (
     AUX,
     CONFIRMED,
     GRACE,
+    I64_MIN,
     LATE,
     OUTSIDE,
     SLOT,
@@ -64,6 +66,7 @@ class BarLedger:
         self._streams: tuple[StreamKey, ...] = ()
         self._codes: dict[str, int] = {}
         self._row = 0
+        self._fed = ""
         self._named: tuple[SessionTable | None, Naming] | None = None
 
     def _new_shards(self, n: int) -> list[Shard]:
@@ -158,6 +161,7 @@ class BarLedger:
             rows,
             aux,
             (counts["outside_session"], counts["late"], self._row),
+            resumable=self._fed != "tables",
         )
 
     def load(self, state: EngineState) -> None:
@@ -169,6 +173,12 @@ class BarLedger:
             If the state is of an engine with other settings.
         """
         self._check(state)
+        if not state.resumable:
+            raise StateError(
+                "engine state: was of an engine that was given tables, which cannot go on from "
+                "it (the trade ids it has seen are not in it); give Ticks of a TickNormalizer and "
+                "save both, or merge the state into another engine"
+            )
         self._streams = ()
         self._codes = {k.symbol: i for i, k in enumerate(state.streams) if k.source == "local"}
         self._shards = self._new_shards(len(self._shards))
@@ -189,16 +199,26 @@ class BarLedger:
         Raises
         ------
         StateError
-            If the other engine's settings or streams differ, or bars are rolled up from emitted
-            bars, which two halves of a minute cannot make.
+            If the other engine's settings differ, or bars are rolled up from emitted bars, which
+            two halves of a minute cannot make.
         """
         self._check(state)
         if self.plan.derived:
             raise StateError(
                 "merge: this rule set rolls bars up from emitted ones; merge the ticks instead"
             )
-        self._name(state.streams)
-        self._take(state, keep=True)
+        place = {key: code for code, key in enumerate(self._streams)}
+        for key in state.streams:
+            place.setdefault(key, len(place))
+        self._name(tuple(place))
+        codes = np.array([place[key] for key in state.streams], np.int32)
+        rows = state.rows.copy()
+        rows["stream"] = codes[rows["stream"]]
+        watermarks = np.full(len(place), I64_MIN)
+        watermarks[codes] = state.watermarks
+        self._take(replace(state, rows=rows, watermarks=watermarks), keep=True)
+        self._shards[0].cfg[OUTSIDE] += state.counters[0]
+        self._shards[0].cfg[LATE] += state.counters[1]
 
     def detach(self, before_date: int) -> EngineState:
         """Take out the confirmed bars of sessions before a date, to be kept elsewhere.
@@ -256,6 +276,15 @@ class BarLedger:
             refill(shard, rows[mine], None if aux is None else aux[mine])
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _feed(self, kind: str) -> None:
+        """Hold an engine to one way in: rows are numbered, and streams named, by that way."""
+        if self._fed not in ("", kind):
+            raise EngineError(
+                f"ticks: this engine was given {self._fed} before, now {kind}; use one engine for "
+                "each way in"
+            )
+        self._fed = kind
 
     def _name(self, streams: tuple[StreamKey, ...]) -> None:
         known = len(self._streams)

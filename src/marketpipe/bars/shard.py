@@ -13,7 +13,6 @@ from marketpipe.bars.layout import (
     CFG_SIZE,
     DERIVED,
     DONE,
-    EMIT,
     GROW_OUT,
     GROW_SLOTS,
     HAS_TABLE,
@@ -225,10 +224,6 @@ class Shard:
             ticks.stream, ticks.ts_event, ticks.price, ticks.size, ticks.key_major,
             ticks.key_mid, ticks.key_minor, ticks.flags, ticks.known_at,
         )  # fmt: skip
-
-    def emitting(self, wanted: bool) -> None:
-        """Switch the writing of events on or off."""
-        self.cfg[EMIT] = int(wanted)
 
 
 def _grown(old: Records, used: int, need: int) -> Records:

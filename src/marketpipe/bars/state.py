@@ -27,6 +27,8 @@ class EngineState:
     watermarks : int64 ns per stream
     rows, aux : slots in the order of identity; ``aux`` is empty where the rules need none
     counters : ticks outside the session, late ones, the last row number given out
+    resumable : whether an engine can go on from it. Not where tables were given: which trade ids
+        were seen, and which row was last, is known to their reader alone
     """
 
     signature: str
@@ -35,6 +37,7 @@ class EngineState:
     rows: Records
     aux: Records
     counters: tuple[int, ...]
+    resumable: bool = True
 
     @classmethod
     def of(
@@ -45,6 +48,8 @@ class EngineState:
         rows: Records,
         aux: Records | None,
         counters: tuple[int, ...],
+        *,
+        resumable: bool,
     ) -> "EngineState":
         """Bring an engine's arrays into canonical form (copies)."""
         order = identity_order(rows)
@@ -52,7 +57,7 @@ class EngineState:
         for link in _LINKS:
             rows[link] = -1
         kept = np.empty(0, AUX) if aux is None else aux[order]
-        return cls(signature, streams, watermarks.copy(), rows, kept, counters)
+        return cls(signature, streams, watermarks.copy(), rows, kept, counters, resumable)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EngineState) and self.to_bytes() == other.to_bytes()
@@ -67,6 +72,7 @@ class EngineState:
             "signature": self.signature,
             "streams": self.streams,
             "counters": self.counters,
+            "resumable": self.resumable,
             "rows": len(self.rows),
             "aux": len(self.aux),
         }
@@ -105,6 +111,7 @@ class EngineState:
                 np.frombuffer(rest[: sizes[1]], SLOT),
                 np.frombuffer(rest[sizes[1] :], AUX),
                 tuple(head["counters"]),
+                head["resumable"],
             )
         except (ValueError, KeyError, TypeError) as problem:
             raise StateError(f"engine state: not one of ours ({problem})") from problem

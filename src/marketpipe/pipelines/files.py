@@ -1,6 +1,7 @@
 """A replay as the user asks for it: which file in, which files out."""
 
 import csv
+import hashlib
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -267,6 +268,7 @@ def _manifest(
             "session": run.engine.session,
             "price": job.price,
             "symbols": sorted(job.symbols) if job.symbols is not None else None,
+            "time": job.time,
         },
         rule_tables={run.settings.rule_set.name: run.settings.rule_set.digest},
         calendar=job.calendar,
@@ -276,6 +278,7 @@ def _manifest(
             RunInput(
                 name=name if path is None else path.name,
                 size_bytes=None if path is None else path.stat().st_size,
+                digest=None if path is None or job.store is None else _digest(path),
             ),
         ),
         counts={
@@ -287,6 +290,11 @@ def _manifest(
         root=root,
         history_root=history_root,
     )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _confirm(job: ReplayJob, run: Replay) -> tuple[bool, str]:
