@@ -41,7 +41,7 @@ def target_table(outcomes: list[Outcome]) -> str:
         peer = best(outcomes, family)
         ratio = ours.rate / peer.rate
         verdict = "reached" if ratio >= aim else "not reached"
-        lines.append(f"| {family} | {peer.formulation.name} | {ratio:.1f}× | {aim}× | {verdict} |")
+        lines.append(f"| {family} | {peer.formulation.name} | {ratio:.2f}× | {aim}× | {verdict} |")
     return "\n".join(lines)
 
 
