@@ -1,7 +1,8 @@
 """What commands share: flags, and where words go."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -25,10 +26,13 @@ def split(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def progress_line(quiet: bool) -> Callable[[int, int | None, int], None] | None:
-    """Return what shows progress on a terminal; None where nobody looks."""
+@contextmanager
+def progress_line(quiet: bool) -> Iterator[Callable[[int, int | None, int], None] | None]:
+    """Give what shows progress on a terminal, None where nobody looks; the line is gone after."""
     if quiet or not sys.stderr.isatty():
-        return None
+        yield None
+        return
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -38,23 +42,17 @@ def progress_line(quiet: bool) -> Callable[[int, int | None, int], None] | None:
         TransferSpeedColumn,
     )
 
-    bar = Progress(
+    columns = (
         TextColumn("{task.fields[rows]:>14,} rows"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        transient=True,
     )
-    from rich.console import Console
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", rows=0, total=None)
 
-    bar = Progress(*bar.columns, transient=True, console=Console(stderr=True))
-    task = bar.add_task("", rows=0, total=None)
-    bar.start()
+        def show(done: int, total: int | None, rows: int) -> None:
+            bar.update(task, completed=done, total=total, rows=rows)
 
-    def show(done: int, total: int | None, rows: int) -> None:
-        bar.update(task, completed=done, total=total, rows=rows)
-        if total is not None and done >= total:
-            bar.stop()
-
-    return show
+        yield show

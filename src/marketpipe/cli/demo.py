@@ -31,17 +31,16 @@ def demo(
     print(f"writing    {ticks}")
     generate(ticks, trades, seed)
     output = folder / "bars.csv"
-    report = run_job(
-        ReplayJob(
-            csv=str(ticks),
-            calendar="XNYS",
-            session="regular",
-            rules="plain",
-            output=output,
-            confirm=True,
-        ),
-        progress_line(quiet),
+    job = ReplayJob(
+        csv=str(ticks),
+        calendar="XNYS",
+        session="regular",
+        rules="plain",
+        output=output,
+        confirm=True,
     )
+    with progress_line(quiet) as show:
+        report = run_job(job, show)
     print()
     print(sample(output, "AAPL", "1h"))
     print()

@@ -101,8 +101,8 @@ def replay(
         workers=workers,
         time=time.value,
     )
-    show = progress_line(quiet)
-    report = run_job(job, show)
+    with progress_line(quiet) as show:
+        report = run_job(job, show)
     from marketpipe.cli.report import print_report
 
     print_report(report)

@@ -2,11 +2,13 @@
 
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from os import PathLike, fspath, fstat
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO, Protocol, TypeAlias
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self, TypeAlias
 
 import zstandard
 
@@ -25,6 +27,7 @@ __all__ = [
     "BATCH_ROWS",
     "RAW_CUT_BYTES",
     "ByteStream",
+    "Closing",
     "PathOrStream",
     "Source",
     "SourceCounts",
@@ -64,6 +67,25 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release the file; safe to call twice."""
+
+
+class Closing(ABC):
+    """What is closed at the end of a ``with`` statement."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is held; safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class ByteStream:

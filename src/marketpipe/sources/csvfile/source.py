@@ -1,8 +1,7 @@
 """Tick CSV, read in batches: the only place that drives the kernel."""
 
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from marketpipe.errors import CorruptError, HeaderError
 from marketpipe.sources.base import (
     BATCH_ROWS,
     ByteStream,
+    Closing,
     PathOrStream,
     SourceCounts,
     bad_row,
@@ -29,7 +29,7 @@ _BAD_PER_CALL: Final = 4096
 _BAD_PER_BATCH: Final = 16_384
 
 
-class CsvSource:
+class CsvSource(Closing):
     """Trades or quotes from a tick CSV, plain, gzip or zstd.
 
     The header is read at once, so ``kind`` is known before the first batch. Use it in a
@@ -82,17 +82,6 @@ class CsvSource:
         self._state[rows.LINE] = 1
         self._work = self._new_work()
         self._index_from(first)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def kind(self) -> TickKind:

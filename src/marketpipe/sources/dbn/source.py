@@ -1,8 +1,8 @@
 """DBN files, decoded in chunks by Databento's own library, converted column by column."""
 
 from collections.abc import Iterator
-from types import ModuleType, TracebackType
-from typing import Any, Final, Literal, Self
+from types import ModuleType
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from marketpipe.errors import CorruptError, InputError, UsageError
 from marketpipe.sources.base import (
     BATCH_ROWS,
     ByteStream,
+    Closing,
     PathOrStream,
     SourceCounts,
     bad_row,
@@ -42,7 +43,7 @@ _CHUNK_BYTES: Final = 1 << 20
 _BAD_PER_BATCH: Final = 16_384
 
 
-class DbnSource:
+class DbnSource(Closing):
     """Trades or top-of-book quotes from a DBN file, plain or zstd.
 
     The schemas ``trades`` and ``tbbo`` give trades, ``mbp-1``, ``bbo-1s`` and ``bbo-1m`` quotes.
@@ -102,17 +103,6 @@ class DbnSource:
         self._map = SymbolMap(metadata)
         self._streams: dict[str, int] = {}
         self._venues: dict[int, int] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def kind(self) -> TickKind:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from os import PathLike, fspath
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,10 +11,10 @@ import pyarrow.parquet as pq
 from marketpipe.domain.batches import Batch, SourceCounts, TickKind
 from marketpipe.domain.tables import TableReader
 from marketpipe.errors import CorruptError, InputError
-from marketpipe.sources.base import BATCH_ROWS, checked_defaults, checked_symbols
+from marketpipe.sources.base import BATCH_ROWS, Closing, checked_defaults, checked_symbols
 
 
-class ParquetSource:
+class ParquetSource(Closing):
     """Trades or quotes from a Parquet file.
 
     Columns are named as in the tick CSV; ``ts_event`` and ``price_nanos``, ``size_nanos`` and
@@ -87,17 +86,6 @@ class ParquetSource:
             f"{self._name}: is not a whole Parquet file: {error}. Write or fetch it again; a CSV "
             f"is read with --csv. {done_rows:,} rows before the damage were read"
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def kind(self) -> TickKind:
