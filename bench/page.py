@@ -40,7 +40,7 @@ def target_table(outcomes: list[Outcome]) -> str:
     for family, aim in TARGETS.items():
         peer = best(outcomes, family)
         ratio = ours.rate / peer.rate
-        verdict = "reached" if ratio >= aim else "not reached"
+        verdict = _verdict(reached=ratio >= aim)
         lines.append(f"| {family} | {peer.formulation.name} | {ratio:.2f}× | {aim}× | {verdict} |")
     return "\n".join(lines)
 
@@ -59,16 +59,25 @@ def exact_table(outcomes: list[Outcome]) -> str:
 
 def whole_table(runs: list[Run]) -> str:
     """Return whole runs of `marketpipe replay`: start-up, reading, bars, digest, printing."""
+    memory_aim = f"{whole.MEMORY_AIM / 2**20:,.0f} MiB"
     lines = [
-        "| input | trades | seconds | M trades/s | aim | peak memory |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| input | trades | seconds | M trades/s | aim | | peak memory | aim | |",
+        "|---|---:|---:|---:|---:|---|---:|---:|---|",
     ]
-    lines += [
-        f"| {run.name} | {run.trades:,} | {run.seconds:.1f} | {run.rate / 1e6:.2f} "
-        f"| {run.aim / 1e6:g} | {run.peak_bytes / 2**20:,.0f} MiB |"
-        for run in runs
-    ]
+    for run in runs:
+        aim, verdict = "", ""
+        if run.aim is not None:
+            aim, verdict = f"{run.aim / 1e6:g}", _verdict(reached=run.rate >= run.aim)
+        lines.append(
+            f"| {run.name} | {run.trades:,} | {run.seconds:.1f} | {run.rate / 1e6:.2f} | {aim} "
+            f"| {verdict} | {run.peak_bytes / 2**20:,.0f} MiB | {memory_aim} "
+            f"| {_verdict(reached=run.peak_bytes < whole.MEMORY_AIM)} |"
+        )
     return "\n".join(lines)
+
+
+def _verdict(*, reached: bool) -> str:
+    return "reached" if reached else "not reached"
 
 
 def correctness_table(verdicts: list[Verdict]) -> str:
@@ -141,8 +150,9 @@ at a time, which is another job than a columnar query.
 
 ## Whole replays
 
-`marketpipe replay` as a process of its own, from start to exit, default timeframes, one engine
-thread beside the reader: reading, normalizing, bars, digest. Median of {whole.RUNS} runs.
+`marketpipe replay` as a process of its own, from start to exit, default timeframes where none are
+named, one engine thread beside the reader: reading, normalizing, bars, digest. Median of
+{whole.RUNS} runs, the largest peak of them.
 
 {whole_table(runs)}
 

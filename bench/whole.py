@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 from bench import data
 from bench.bars import TIMEFRAMES
@@ -15,22 +15,40 @@ from marketpipe.bars import BarEngine
 RUNS: Final = 3
 CALL_RUNS: Final = 3
 CALLS: Final = 200_000
+MEMORY_AIM: Final = 1_500_000_000
+"""Peak resident bytes that no run is meant to reach, whatever its length."""
+
+
+class _Set(NamedTuple):
+    name: str
+    kind: str
+    trades: int
+    sessions: int
+    aim: float | None
+    timeframes: tuple[str, ...] = ()
+
+
 _SETS: Final = (
-    ("Parquet, one session", "parquet", 10_000_000, 1, 5_000_000),
-    ("Parquet, ten sessions", "parquet", 50_000_000, 10, 5_000_000),
-    ("CSV, one session", "csv", 10_000_000, 1, 1_500_000),
+    _Set("Parquet, one session", "parquet", 10_000_000, 1, 5_000_000),
+    _Set("Parquet, ten sessions", "parquet", 50_000_000, 10, 5_000_000),
+    _Set(
+        f"Parquet, ten sessions, {', '.join(TIMEFRAMES)}",
+        *("parquet", 50_000_000, 10, None),
+        tuple(TIMEFRAMES),
+    ),
+    _Set("CSV, one session", "csv", 10_000_000, 1, 1_500_000),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The median run of one input; ``aim`` in trades a second."""
+    """The median run of one input; ``aim`` in trades a second, None where there is none."""
 
     name: str
     trades: int
     seconds: float
     peak_bytes: int
-    aim: float
+    aim: float | None
 
     @property
     def rate(self) -> float:
@@ -50,9 +68,11 @@ class Call:
 def replays() -> list[Run]:
     """Run `marketpipe replay` on each input."""
     runs = []
-    for name, kind, trades, sessions, aim in _SETS:
+    for name, kind, trades, sessions, aim, timeframes in _SETS:
         path = (data.csv if kind == "csv" else data.parquet)(trades, sessions)
         command = [sys.executable, "-m", "marketpipe", "replay", f"--{kind}", str(path), "--quiet"]
+        if timeframes:
+            command += ["--timeframes", ",".join(timeframes)]
         _timed(command)
         timed = [_timed(command) for _ in range(RUNS)]
         runs.append(

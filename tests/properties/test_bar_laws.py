@@ -28,6 +28,7 @@ Grid = tuple[str, str]
 SECOND = 1_000_000_000
 OPEN = 1_704_205_800 * SECOND  # 2024-01-02 14:30Z, Tuesday, the open of XNYS
 SYMBOLS = ("AAA", "BTC/USD", "C")
+I64_MAX = 2**63 - 1
 STREAMS = tuple(StreamKey("test", "", s) for s in SYMBOLS)
 
 
@@ -184,6 +185,38 @@ def test_sessions_detached_and_attached_change_nothing(
     engine.apply(ticks(trades[cut:]))
     engine.flush()
     assert content(engine.bars()) == expected
+
+
+@settings(deadline=None)
+@given(sessions_of_trades(), TIMEFRAMES, GRIDS, st.integers(1, 5), st.integers(1, 3), st.data())
+def test_ended_bars_detached_and_attached_when_late_ticks_come_change_nothing(
+    trades: Trades, timeframes: list[str], grid: Grid, step: int, workers: int, data: st.DataObject
+) -> None:
+    """What a replay does when memory is scarce, in any order of arrival, after every batch."""
+    calendar, session = grid
+    order = data.draw(st.permutations(trades))
+    batches = [ticks(order[at : at + step]) for at in range(0, len(order), step)]
+    straight = BarEngine(timeframes, calendar=calendar, session=session, workers=workers)
+    scarce = BarEngine(timeframes, calendar=calendar, session=session, workers=workers)
+    aside: list[EngineState] = []
+    for batch in batches:
+        first = np.full(len(STREAMS), I64_MAX)
+        np.minimum.at(first, batch.stream, batch.ts_event)
+        for state in aside:
+            due = state.rows["confirm_at"] > first[state.rows["stream"]]
+            if due.any():
+                scarce.attach(replace(state, rows=state.rows[due]))
+        aside = [
+            replace(s, rows=s.rows[s.rows["confirm_at"] <= first[s.rows["stream"]]]) for s in aside
+        ]
+        assert scarce.apply(batch).to_arrow() == straight.apply(batch).to_arrow()
+        aside.append(scarce.detach_ended(first))
+        assert not (aside[-1].rows["confirm_at"] > first[aside[-1].rows["stream"]]).any()
+    assert scarce.flush().to_arrow() == straight.flush().to_arrow()
+    assert scarce.counts["late"] == straight.counts["late"]
+    for state in aside:
+        scarce.attach(state)
+    assert scarce.bars() == straight.bars()
 
 
 @settings(deadline=None)

@@ -16,6 +16,7 @@ from marketpipe.bars.layout import (
     GROW_OUT,
     GROW_SLOTS,
     HAS_TABLE,
+    I64_MAX,
     I64_MIN,
     INTRADAY,
     MODE,
@@ -52,7 +53,7 @@ def room(st, s):
 def slow(st, s, root, session, t, a, b, c, price, size, fl, known):
     """Apply a tick that is late, or a closing print past the close, straight to its slots."""
     cfg, levels, _, _, _, _, _, _, seg, ses, grp, _, _, _ = st
-    settle_stream(st, s)
+    settle_stream(st, s, np.int64(I64_MAX))
     for k in range(levels.shape[0]):
         level = levels[k]
         if level["derived"] or level["root"] != root:
@@ -124,7 +125,7 @@ def tick(st, s, t, a, b, c, price, size, fl, known):
             fold_aux(run_aux[s * n + k], f, fl, t, a, b, c, price, size)
     w["watermark"] = mark
     if w["next_close"] <= mark:
-        settle_stream(st, s)
+        settle_stream(st, s, mark)
 
 
 @entry
@@ -182,7 +183,7 @@ def apply_rows(st, dirty, mine, rows, stream, ts, price, size, ka, kb, kc, flags
         if full != DONE:
             cfg[STATUS] = full
             return n
-        settle_stream(st, s)
+        settle_stream(st, s, np.int64(I64_MAX))
         streams[s]["dirty"] = 0
         cfg[N_DIRTY] -= 1
         if cfg[STATUS] == OVERFLOW:
@@ -199,7 +200,7 @@ def apply_one(st, s, t, a, b, c, price, size, fl, known):
         return cfg[STATUS]
     tick(st, s, t, a, b, c, price, size, fl, known)
     cfg[APPLIED] += 1
-    settle_stream(st, s)
+    settle_stream(st, s, np.int64(I64_MAX))
     return cfg[STATUS]
 
 

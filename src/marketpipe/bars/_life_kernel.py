@@ -292,16 +292,26 @@ def settle_run(st, s, k, mark):
 
 
 @entry
-def settle_stream(st, s):
-    """Merge every pending run of a stream, finest first, and confirm what is due."""
+def settle_stream(st, s, by):
+    """Merge the pending runs of a stream that are due by an instant; confirm what is due.
+
+    Finest first. A run that is not due stays pending: its bar would only be opened to be
+    reopened by the next tick.
+    """
     _, levels, streams, _, _, runs, _, _, _, _, _, _, _, _ = st
     n = levels.shape[0]
     w = streams[s]
-    for k in range(n):
-        if runs[s * n + k]["status"]:
-            settle_run(st, s, k, w["watermark"])
     w["run_open"] = I64_MIN
     w["run_close"] = I64_MAX
+    for k in range(n):
+        q = runs[s * n + k]
+        if q["status"] == 0:
+            continue
+        if q["confirm_at"] <= by:
+            settle_run(st, s, k, w["watermark"])
+        elif levels[k]["feed"] >= 0:
+            w["run_open"] = max(w["run_open"], q["ts_open"])
+            w["run_close"] = min(w["run_close"], q["ts_close"])
     walk(st, s)
 
 

@@ -1,9 +1,11 @@
-"""Merging sorted slots of one identity, and rebuilding single bars."""
+"""Merging sorted slots of one identity, closing ranks, and rebuilding single bars."""
+
+import numpy as np
 
 from marketpipe.bars._compile import entry
 from marketpipe.bars._life_kernel import content, contribute, emit
-from marketpipe.bars._slot_kernel import clear, clear_aux, fold, fold_aux, merge, merge_aux
-from marketpipe.bars.layout import CONFIRMED, OVERFLOW, REBUILD, STATUS
+from marketpipe.bars._slot_kernel import clear, clear_aux, copy, fold, fold_aux, merge, merge_aux
+from marketpipe.bars.layout import CONFIRMED, N_SLOTS, OVERFLOW, REBUILD, STATUS
 
 
 @entry
@@ -32,6 +34,48 @@ def combine(rows, aux):
             if aux.shape[0] > 0:
                 aux[n] = aux[i]
     return n + 1
+
+
+@entry
+def close_ranks(st, leaving, place):
+    """Move the slots that stay to the front, in order, and mend every link.
+
+    There is no hash index. ``leaving``: per slot; none of them open. ``place`` is written: where
+    each slot went, and for one that leaves where the nearest one before it in time that stays
+    went, or -1.
+    """
+    cfg, _, streams, slots, aux, _, _, last, _, _, _, _, _, _ = st
+    n = 0
+    for i in range(cfg[N_SLOTS]):
+        place[i] = n
+        if not leaving[i]:
+            n += 1
+    for i in range(cfg[N_SLOTS]):
+        if leaving[i]:
+            before = np.int64(slots[i]["prev"])
+            while before > i and leaving[before]:  # a late one, whose own is not known yet
+                before = np.int64(slots[before]["prev"])
+            place[i] = place[before] if before >= 0 else -1
+    for i in range(cfg[N_SLOTS]):
+        if leaving[i]:
+            continue
+        r = slots[i]
+        if r["prev"] >= 0:
+            r["prev"] = place[r["prev"]]
+        if r["next_open"] >= 0:
+            r["next_open"] = place[r["next_open"]]
+    for at in range(last.shape[0]):
+        if last[at] >= 0:
+            last[at] = place[last[at]]
+    for s in range(streams.shape[0]):
+        if streams[s]["open_head"] >= 0:
+            streams[s]["open_head"] = place[streams[s]["open_head"]]
+    for i in range(cfg[N_SLOTS]):
+        if not leaving[i] and place[i] != i:
+            copy(slots[place[i]], slots[i])
+            if aux.shape[0] > 0:
+                aux[place[i]] = aux[i]
+    cfg[N_SLOTS] = n
 
 
 @entry

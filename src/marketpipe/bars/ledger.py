@@ -1,6 +1,6 @@
 """The bars that an engine keeps: shards, their streams, their state as a value."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ from marketpipe.bars.layout import (
 )
 from marketpipe.bars.output import Naming, Records, Slots, bars_table, emittable
 from marketpipe.bars.plan import Plan
-from marketpipe.bars.relink import refill
+from marketpipe.bars.relink import refill, take_out
 from marketpipe.bars.shard import Shard
 from marketpipe.bars.state import EngineState
 from marketpipe.domain.batches import I32, I64, StreamKey
@@ -227,22 +227,43 @@ class BarLedger:
         ----------
         before_date : days since 1970-01-01, exclusive. Bars of several sessions stay
         """
-        rows, aux = self._gather()
         single = np.array(
             [tf.is_intraday or str(tf) == "1d" for tf in self.plan.timeframes], np.bool_
         )
-        out = single[rows["level"]] & (rows["session_date"] < before_date)
-        out &= rows["status"] == CONFIRMED
-        state = EngineState(
+        return self._detach(
+            lambda rows: single[rows["level"]] & (rows["session_date"] < before_date)
+        )
+
+    def detach_ended(self, by_ns: I64) -> EngineState:
+        """Take out the confirmed bars that have ended by an instant, to be kept elsewhere.
+
+        A tick of a stream at or after that instant changes none of them.
+
+        Parameters
+        ----------
+        by_ns : ns per stream, inclusive
+
+        Returns
+        -------
+        EngineState
+            Its rows stand by session date and stream where there is one worker.
+        """
+        return self._detach(lambda rows: rows["confirm_at"] <= by_ns[rows["stream"]])
+
+    def _detach(self, which: Callable[[Records], npt.NDArray[np.bool_]]) -> EngineState:
+        taken = []
+        for shard in self._shards:
+            rows, _ = shard.used()
+            taken.append(take_out(shard, which(rows) & (rows["status"] == CONFIRMED)))
+        rows, aux = join_slots(taken)
+        return EngineState(
             self.signature,
             self._streams,
             self._watermarks().copy(),
-            rows[out],
-            np.empty(0, AUX) if aux is None else aux[out],
+            rows,
+            np.empty(0, AUX) if aux is None else aux,
             (0, 0, 0),
         )
-        self._refill(rows[~out], None if aux is None else aux[~out])
-        return state
 
     def attach(self, state: EngineState) -> None:
         """Put detached bars back."""

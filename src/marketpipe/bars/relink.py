@@ -1,8 +1,9 @@
 """Putting slots into a shard whole: on loading, merging, detaching and attaching."""
 
 import numpy as np
+import numpy.typing as npt
 
-from marketpipe.bars._state_kernel import combine
+from marketpipe.bars._state_kernel import close_ranks, combine
 from marketpipe.bars.layout import (
     AUX,
     I64_MAX,
@@ -13,6 +14,7 @@ from marketpipe.bars.layout import (
 )
 from marketpipe.bars.output import Records
 from marketpipe.bars.shard import Shard
+from marketpipe.domain.batches import I32, I64
 from marketpipe.errors import BarOverflowError
 
 
@@ -48,6 +50,39 @@ def refill(shard: Shard, rows: Records, aux: Records | None) -> None:
         blank_aux(shard.aux[:n])
     shard.cfg[N_SLOTS] = n
     _link(shard, n)
+
+
+def take_out(shard: Shard, leaving: npt.NDArray[np.bool_]) -> tuple[Records, Records | None]:
+    """Remove confirmed slots from a shard; return them by session date and stream.
+
+    Parameters
+    ----------
+    leaving : per slot; none of them may be open
+    """
+    rows, aux = shard.used()
+    found = np.flatnonzero(leaving)
+    order = found[_stable(rows["stream"][found])]
+    order = order[_stable(rows["session_date"][order])]
+    taken = _taken(rows, order), None if aux is None else _taken(aux, order)
+    if shard.cfg[INDEXED]:  # slots found by their hash need not hang together in time
+        staying = np.flatnonzero(~leaving)
+        refill(shard, _taken(rows, staying), None if aux is None else _taken(aux, staying))
+    else:
+        close_ranks(shard.st, leaving, np.empty(len(rows), np.int32))
+    return taken
+
+
+def _stable(codes: I32) -> I64:
+    """Return the stable sorting order of codes; of 16 bits, which do mostly, it is quick."""
+    low = codes - codes.min(initial=0)
+    return np.argsort(low.astype(np.uint16) if low.max(initial=0) < 1 << 16 else low, kind="stable")
+
+
+def _taken(records: Records, order: I64) -> Records:
+    """Return copies of some records; NumPy's own way goes field by field, ten times slower."""
+    words = records.view(np.int64).reshape(len(records), records.dtype.itemsize // 8)
+    taken: Records = words[order].reshape(-1).view(records.dtype)
+    return taken
 
 
 def _link(shard: Shard, n: int) -> None:

@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
 from marketpipe.bars import BarEngine
-from marketpipe.domain.batches import BadRow, Batch
+from marketpipe.bars.layout import I64_MAX
+from marketpipe.domain.batches import I64, BadRow, Batch
 from marketpipe.domain.findings import Example, Findings
 from marketpipe.domain.overrides import Overrides
 from marketpipe.domain.schemas import BARS
+from marketpipe.domain.ticks import Ticks
 from marketpipe.domain.timeframe import Timeframe
 from marketpipe.normalize import RuleSet, TickNormalizer
 from marketpipe.normalize.dates import identity_dates
@@ -20,8 +23,7 @@ from marketpipe.sources.base import Source
 from marketpipe.verify.digest import DigestTree, LeafPath
 
 MAX_BARS = 500_000
-"""Bars kept in memory before finished sessions are put aside; the session that is being built
-always stays, at about 1 KiB a bar when its table and digest are made."""
+"""Bars (192 bytes each) kept in memory before those that have ended are put aside."""
 MAX_IDS = 6_000_000
 """Trade ids kept in memory (about 35 bytes each) before finished sessions are put aside."""
 
@@ -103,7 +105,7 @@ class Replay:
         )
 
     def run(self) -> None:
-        """Read the source to its end and close every bar.
+        """Read the source to its end and close every bar; `tables` and `bars` have them all.
 
         Raises
         ------
@@ -115,9 +117,13 @@ class Replay:
         try:
             for batch in batches:
                 self._take(batch)
+            self._put_events(self.engine.flush().to_arrow())
+            if self.spool.bars or self.engine.counts["bars"] > self.spool.piece_bars:
+                ever = np.full(len(self.engine.streams), I64_MAX)
+                self.spool.put(self.engine.detach_ended(ever))
         finally:
             batches.close()
-        self._put_events(self.engine.flush().to_arrow())
+            self.spool.settle()
         self.findings += self._engine_findings()
 
     def _take(self, batch: Batch) -> None:
@@ -135,12 +141,11 @@ class Replay:
             first, last = int(ticks.ts_event.min()), int(ticks.ts_event.max())
             self.first_ns = first if self.first_ns is None else min(first, self.first_ns)
             self.last_ns = last if self.last_ns is None else max(last, self.last_ns)
-            for state in self.spool.take_after(first):
-                self.engine.attach(state)
+            self._bring_back(ticks, first)
             self.ticks += len(ticks)
             self._ids_since_seal += len(ticks)
             self._put_events(self.engine.apply(ticks).to_arrow())
-            self._make_room()
+            self._make_room(ticks)
         if self.progress is not None:
             self.progress(*self.source.progress(), self.rows)
 
@@ -148,12 +153,20 @@ class Replay:
         if self.settings.history:
             self.spool.put_events(events)
 
-    def _make_room(self) -> None:
-        """Put finished sessions aside where memory would grow; a late tick brings them back."""
+    def _bring_back(self, ticks: Ticks, first_ns: int) -> None:
+        """Take back the bars that these ticks may change, if any were put aside."""
+        if self.spool.until_ns > first_ns:
+            for state in self.spool.take_after(_firsts(ticks)):
+                self.engine.attach(state)
+
+    def _make_room(self, ticks: Ticks) -> None:
+        """Put what has ended aside where memory would grow; a late tick brings it back.
+
+        Bars that ended before the batch at hand began are left alone by ticks that are late by
+        less than a batch.
+        """
         if self.engine.counts["bars"] > self.settings.max_bars:
-            dates = self.engine.session_dates()
-            if len(dates) > 1:
-                self.spool.put(self.engine.detach(int(dates[-1])))
+            self.spool.put(self.engine.detach_ended(_firsts(ticks)))
         if self._ids_since_seal > self.settings.max_ids:
             held = self._normalizer.held_dates
             if len(held) > 1:
@@ -171,12 +184,19 @@ class Replay:
     # -- results -------------------------------------------------------------------------------
 
     def tables(self) -> Iterator[pa.Table]:
-        """Yield the final bars, one table per session date, ascending; memory stays bounded."""
-        dates = sorted({*self.spool.dates(), *(int(d) for d in self.engine.session_dates())})
-        for date in dates:
-            parts = [self.engine.table(s) for s in self.spool.of_date(date)]
-            parts.append(self.engine.bars(session_date=date))
-            yield pa.concat_tables(parts)
+        """Yield the final bars, some 100,000 at a time, so that memory stays bounded.
+
+        All bars of a series and session date are in one table. Tables are in order of date, then
+        symbol.
+        """
+        if not self.spool.bars:
+            yield self.engine.bars()
+            return
+        streams = self.engine.streams
+        rank = np.empty(len(streams), np.int64)
+        rank[sorted(range(len(streams)), key=lambda i: streams[i][::-1])] = range(len(streams))
+        for state in self.spool.pieces(rank):
+            yield self.engine.table(state)
 
     def bars(self) -> pa.Table:
         """Return all final bars as one table."""
@@ -190,7 +210,7 @@ class Replay:
         """Return the digest tree of the final bars, and their number by timeframe."""
         leaves: dict[LeafPath, str] = {}
         counts = {str(tf): 0 for tf in sorted(self.settings.timeframes)}
-        with ThreadPoolExecutor(1) as pool:  # one session is hashed while the next is put together
+        with ThreadPoolExecutor(1) as pool:  # one piece is hashed while the next is put together
             hashed: list[Future[DigestTree]] = []
             for table in self.tables():
                 hashed.append(pool.submit(DigestTree.build, table))
@@ -201,3 +221,10 @@ class Replay:
             for last in hashed:
                 leaves.update(last.result().leaves)
         return DigestTree(leaves), counts
+
+
+def _firsts(ticks: Ticks) -> I64:
+    """Return each stream's first instant among some ticks, the largest int64 for none."""
+    firsts = np.full(len(ticks.streams), I64_MAX)
+    np.minimum.at(firsts, ticks.stream, ticks.ts_event)
+    return firsts

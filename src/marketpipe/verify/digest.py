@@ -123,10 +123,10 @@ class DigestTree:
             words = words[selected.rows]
         prefix = _HISTORY_LEAF if history else _LEAF
         leaves: dict[LeafPath, str] = {}
-        for start, stop in _leaf_bounds(selected):
+        bounds = _leaf_bounds(selected)
+        for path, (start, stop) in zip(_paths(selected, bounds), bounds, strict=True):
             digest = hashlib.sha256(prefix + (stop - start).to_bytes(8, "little"))
             digest.update(words[start:stop].data)
-            path = _path(selected, start)
             if path in leaves:
                 raise InputError(f"bars of {path} do not lie together in time; mend session_date")
             leaves[path] = digest.hexdigest()
@@ -214,9 +214,10 @@ def _leaf_bounds(selected: Selection) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], len(group)], strict=True))
 
 
-def _path(selected: Selection, at: int) -> LeafPath:
-    row = int(selected.rows[at])
-    return LeafPath(*(selected.table[name][row].as_py() for name in LeafPath._fields))
+def _paths(selected: Selection, bounds: list[tuple[int, int]]) -> list[LeafPath]:
+    firsts = selected.rows[[start for start, _ in bounds]] if bounds else selected.rows[:0]
+    names = selected.table.select(LeafPath._fields).take(firsts)
+    return [LeafPath(*path) for path in zip(*(c.to_pylist() for c in names.columns), strict=True)]
 
 
 def _join(*parts: tuple[Any, ...]) -> bytes:
@@ -288,8 +289,9 @@ def _leaf_rows(
     bars: pa.Table, path: LeafPath, up_to_ns: int | None, *, history: bool
 ) -> list[dict[str, Any]]:
     selected = select(bars, history=history, up_to_ns=up_to_ns)
-    for start, stop in _leaf_bounds(selected):
-        if _path(selected, start) == path:
+    bounds = _leaf_bounds(selected)
+    for found, (start, stop) in zip(_paths(selected, bounds), bounds, strict=True):
+        if found == path:
             rows: list[dict[str, Any]] = selected.table.take(selected.rows[start:stop]).to_pylist()
             return rows
     return []
