@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_SECONDS ?=
 
-.PHONY: demo test bench check lock clean
+.PHONY: demo test torture bench check lock clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MarketPipe needs Python 3.11 or newer; set PYTHON=")'
@@ -33,6 +33,9 @@ demo: $(VENV)/.run  ## generate one session of ticks, build bars, prove the root
 test: $(VENV)/.dev  ## the whole test suite
 	$(BIN)/python -m pytest
 
+torture: $(VENV)/.dev  ## kills, faults and instants in full; writes docs/torture.md
+	$(BIN)/python -m pytest -m torture
+
 bench: .venv-bench/.ready  ## peers and ours in one run; writes docs/benchmarks.md
 	.venv-bench/bin/python -m bench
 
@@ -44,7 +47,7 @@ check: $(VENV)/.dev  ## format, lint, types, import contracts, file lengths, doc
 	$(BIN)/python tools/file_lengths.py
 	$(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
-COMPILE = uv pip compile pyproject.toml --extra dbn --group build --python-version 3.11 --generate-hashes \
+COMPILE = uv pip compile pyproject.toml --extra dbn --extra postgres --group build --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --quiet
 
 lock:  ## re-resolve the pins (needs uv)

@@ -14,7 +14,7 @@ import tempfile
 from hashlib import blake2b
 from pathlib import Path
 
-KERNELS = ("bars", "normalize", "sources/csvfile")
+KERNELS = ("bars", "normalize", "sources/csvfile", "sources/numbers")
 SOURCES = (*KERNELS, "domain")
 FALLBACK = Path("data/.cache/kernels")
 STAMP = "kernels.stamp"

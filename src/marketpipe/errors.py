@@ -11,9 +11,17 @@
     │   └── InputError        a file or table that cannot be read as ticks or bars
     │       ├── HeaderError   required columns are missing, unknown or doubled
     │       └── CorruptError  the bytes end early or do not decode
-    └── EngineError           the bar engine refuses to go on
-        ├── BarOverflowError  a sum no longer fits its column
-        └── StateError        saved state that does not belong to this engine
+    ├── EngineError           the bar engine refuses to go on
+    │   ├── BarOverflowError  a sum no longer fits its column
+    │   └── StateError        saved state that does not belong to this engine
+    └── StorageError          what keeps the data fails; the command line exits 3
+        ├── JournalError      a journal cannot be written or read
+        ├── LakeError         a table of the lake cannot be written or read
+        ├── StoreError        the serving database cannot be written or read
+        │   └── NondeterminismError  the same bar and revision came with other content
+        ├── BusyError         another process holds what only one may hold
+        ├── FullError         the disk, or the budget set for it, is full
+        └── NewerVersionError data of a newer version of MarketPipe
 
 Messages say what, where, ``was '…'``, what would be valid, and the remedy.
 """
@@ -65,3 +73,35 @@ class StateError(EngineError):
 
 class SeriesError(UsageError):
     """A read that names no series, or more than one; the message lists the choices."""
+
+
+class StorageError(MarketPipeError):
+    """What keeps the data fails; nothing that was acknowledged is lost."""
+
+
+class JournalError(StorageError):
+    """A journal cannot be written or read."""
+
+
+class LakeError(StorageError):
+    """A table of the lake cannot be written or read."""
+
+
+class StoreError(StorageError):
+    """The serving database cannot be written or read."""
+
+
+class NondeterminismError(StoreError):
+    """The same bar and revision came with other content; nothing was overwritten."""
+
+
+class BusyError(StorageError):
+    """Another process holds what only one may hold; the message names it."""
+
+
+class FullError(StorageError):
+    """The disk, or the budget set for it, is full."""
+
+
+class NewerVersionError(StorageError):
+    """Data written by a newer version of MarketPipe."""

@@ -35,6 +35,21 @@ class StreamKey(NamedTuple):
     symbol: str
 
 
+class Arrival(NamedTuple):
+    """Where messages of a live feed stood: what orders ticks that have no vendor id.
+
+    Attributes
+    ----------
+    conn_started : int64 ns, when the connection was made
+    conn : int64, its number
+    seq : int64, ``frame_seq << 20 | msg_index``
+    """
+
+    conn_started: I64
+    conn: I64
+    seq: I64
+
+
 class BadRow(NamedTuple):
     """A row that went to quarantine.
 
@@ -92,7 +107,8 @@ class TradeBatch:
     Attributes
     ----------
     stream : int32 codes into ``dictionaries.streams``
-    row : int64, 1-based, strictly increasing over the whole source
+    row : int64, strictly increasing over the whole source: 1-based row of a file, or offset of a
+        journal
     ts_event : int64 ns since the epoch, UTC, >= 0
     price, size : int64 nanos; ``price`` may still be zero or negative (the normalizer judges),
         ``|value| <= MAX_NANOS``
@@ -101,6 +117,7 @@ class TradeBatch:
     venue, conditions, tape : int32 codes
     side : int8, 0 unknown, 1 buy, 2 sell (the aggressor)
     ts_recv : int64 ns, NULL_I64 where absent
+    arrival : place in a live feed; None in files, whose rows are in order
 
     A column that the source does not have is None.
     """
@@ -118,6 +135,7 @@ class TradeBatch:
     tape: I32 | None = None
     side: I8 | None = None
     ts_recv: I64 | None = None
+    arrival: Arrival | None = None
     bad: tuple[BadRow, ...] = ()
 
     def __len__(self) -> int:
@@ -146,6 +164,7 @@ class QuoteBatch:
     ask_size: I64 | None = None
     venue: I32 | None = None
     ts_recv: I64 | None = None
+    arrival: Arrival | None = None
     bad: tuple[BadRow, ...] = ()
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 Findings are values. A stage returns them beside its result; nobody logs or raises them.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -37,6 +38,7 @@ FINDING_CODES: Final[Mapping[str, str]] = {
     "locked_quote": "the bid equals the ask (kept)",
     "unknown_condition": "a trade condition that the rule set does not list (kept, sets nothing)",
     "missing_tape": "a condition differs between tapes and the tape is absent (strictest reading)",
+    "unparsed_message": "a message that carries no market data, or of an unknown kind (kept raw)",
     # What the bar engine noticed.
     "late": "a tick for a bar that was confirmed already; counted once per timeframe (revises it)",
     "outside_session": "a tick outside the session (builds no bar)",
@@ -47,8 +49,7 @@ FINDING_CODES: Final[Mapping[str, str]] = {
     "null_value": "a value is null where the schema forbids it",
     "bad_text": "text is not valid UTF-8, or a name is empty or holds control characters",
     "unknown_value": "a word outside the list that the schema allows",
-    "negative_value": "a count, price, size or instant is negative",
-    "non_positive_row": "a row number is below 1",
+    "negative_value": "a count, price, size, offset or instant is negative",
     "incomplete_ohlc": "some but not all of open, high, low, close are null",
     "price_outside_range": "open or close lies outside low to high",
     "empty_interval": "ts_open is not before ts_close",
@@ -100,6 +101,21 @@ class Findings:
                 counts[entry.code] = counts.get(entry.code, 0) + entry.count
                 examples.setdefault(entry.code, []).extend(entry.examples)
         return cls(tuple(Finding(c, counts[c], _first(examples[c])) for c in sorted(counts)))
+
+    def to_json(self) -> bytes:
+        """Write them as JSON; equal findings give equal bytes."""
+        entries = [(entry.code, entry.count, entry.examples) for entry in self.entries]
+        return json.dumps(entries, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Findings":
+        """Read what `to_json` wrote."""
+        return cls(
+            tuple(
+                Finding(code, count, tuple(Example(*e) for e in examples))
+                for code, count, examples in json.loads(text)
+            )
+        )
 
     @property
     def counts(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ Gives canonical ticks, quarantined rows and findings: dedup, order keys, conditi
 Never does I/O, reads a clock, or drops a row without counting it.
 """
 
+from marketpipe.normalize.corrections import Content, Correction, CorrectionBook
 from marketpipe.normalize.identity import Scope, SessionIds, content_fingerprint, utc_dates
 from marketpipe.normalize.normalizer import Normalized, TickNormalizer
 from marketpipe.normalize.order import venue_code
@@ -11,6 +12,9 @@ from marketpipe.normalize.ruleset import RuleSet, Verdict
 from marketpipe.normalize.validator import Problem, SchemaValidator, Validation
 
 __all__ = [
+    "Content",
+    "Correction",
+    "CorrectionBook",
     "Normalized",
     "Problem",
     "RuleSet",

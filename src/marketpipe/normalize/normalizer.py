@@ -31,11 +31,13 @@ class Normalized:
     Attributes
     ----------
     ticks : the admitted rows, in the batch's order
+    admitted : which rows of the batch these are; None for all
     quarantined : the source's bad rows and those the normalizer refused, by row number
     findings : counts and examples of all that was noticed
     """
 
     ticks: Ticks
+    admitted: npt.NDArray[np.bool_] | None
     quarantined: tuple[BadRow, ...]
     findings: Findings
 
@@ -130,6 +132,10 @@ class TickNormalizer:
         """Take sealed sessions back, in any order; then it is as if they had not been sealed."""
         self._identities.unseal(sessions)
 
+    def mark_sealed(self, dates: Iterable[int]) -> None:
+        """Treat dates as sealed: their ids are to be given by `unseal` before they are needed."""
+        self._identities.mark_sealed(dates)
+
     def save(self) -> State:
         """Return the whole state as named arrays; equal histories give equal arrays."""
         index = self._identities
@@ -179,13 +185,13 @@ class TickNormalizer:
             batch, keep, batch.price, batch.size, self._conditions.flags(judged, len(batch))
         )
         unlisted = self._conditions.findings(batch, judged, keep)
-        return _normalized(batch, ticks, refused, repeats, unlisted)
+        return _normalized(batch, ticks, keep, refused, repeats, unlisted)
 
     def _quotes(self, batch: QuoteBatch) -> Normalized:
         price, keep, refused, left_out = _QUOTE_PRICES[self._price_type](batch)
         flags = np.full(len(batch), PLAIN, np.uint16)
         ticks = self._ticks(batch, keep, price, np.zeros(len(batch), np.int64), flags)
-        return _normalized(batch, ticks, refused, left_out)
+        return _normalized(batch, ticks, keep, refused, left_out)
 
     def _ticks(
         self,
@@ -225,11 +231,16 @@ def _with_ids(batch: TradeBatch, usable: npt.NDArray[np.bool_] | None) -> I64:
 
 
 def _normalized(
-    batch: Batch, ticks: Ticks, refused: tuple[BadRow, ...], *findings: Findings
+    batch: Batch,
+    ticks: Ticks,
+    admitted: npt.NDArray[np.bool_] | None,
+    refused: tuple[BadRow, ...],
+    *findings: Findings,
 ) -> Normalized:
     quarantined = tuple(sorted((*batch.bad, *refused))) if refused else batch.bad
     return Normalized(
         ticks=ticks,
+        admitted=admitted,
         quarantined=quarantined,
         findings=Findings.merge((judge.bad_rows(quarantined), *findings)),
     )

@@ -32,13 +32,15 @@ def venue_code(venue: str) -> int:
 def order_keys(batch: TradeBatch | QuoteBatch) -> tuple[I64, I64, I64]:
     """Order key of each row as three int64 columns, as documented at `domain.ticks.Ticks`.
 
-    Numeric vendor ids give ``(2**62 + venue code, id, 0)``; text ids and none ``(0, 0, row)``.
+    Numeric vendor ids give ``(2**62 + venue code, id, 0)``; text ids and none the place of arrival
+    ``(conn_started_ns, conn_id, frame_seq << 20 | msg_index)``, in files ``(0, 0, row)``.
     """
+    arrived = _by_arrival(batch)
     if isinstance(batch, QuoteBatch) or batch.id_hi is None or batch.id_lo is None:
-        return _by_row(batch.row)
+        return arrived
     numeric = batch.id_hi == 0
     if not numeric.any():
-        return _by_row(batch.row)
+        return arrived
     if batch.venue is None:
         major = np.full(len(batch), VENDOR_IDS, np.int64)
     else:
@@ -46,14 +48,15 @@ def order_keys(batch: TradeBatch | QuoteBatch) -> tuple[I64, I64, I64]:
         major = np.array(codes, np.int64)[batch.venue]
     if numeric.all():
         return major, batch.id_lo, np.zeros(len(batch), np.int64)
-    zero = np.int64(0)
     return (
-        np.where(numeric, major, zero),
-        np.where(numeric, batch.id_lo, zero),
-        np.where(numeric, zero, batch.row),
+        np.where(numeric, major, arrived[0]),
+        np.where(numeric, batch.id_lo, arrived[1]),
+        np.where(numeric, np.int64(0), arrived[2]),
     )
 
 
-def _by_row(row: I64) -> tuple[I64, I64, I64]:
-    zeros = np.zeros(len(row), np.int64)
-    return zeros, zeros, row
+def _by_arrival(batch: TradeBatch | QuoteBatch) -> tuple[I64, I64, I64]:
+    if batch.arrival is not None:
+        return batch.arrival
+    zeros = np.zeros(len(batch.row), np.int64)
+    return zeros, zeros, batch.row

@@ -5,7 +5,7 @@ others, and nothing is filtered beforehand.
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -17,28 +17,47 @@ import pyarrow.compute as pc
 
 from marketpipe.domain import schemas
 from marketpipe.domain.batches import I64
-from marketpipe.domain.findings import EXAMPLES_KEPT, Example, Findings
+from marketpipe.domain.findings import EXAMPLES_KEPT, FINDING_CODES, Example, Findings
 from marketpipe.errors import UsageError
 
-_SCHEMAS: Final = {"trades": schemas.TRADES, "quotes": schemas.QUOTES, "bars": schemas.BARS}
-_POSITIVE: Final = {"trades": ("price",), "quotes": (), "bars": ("open", "high", "low", "close")}
-_NOT_NEGATIVE: Final = {
-    "trades": ("ts_event", "ts_recv", "known_at", "size"),
-    "quotes": ("ts_event", "ts_recv", "known_at", "bid", "ask", "bid_size", "ask_size"),
-    "bars": (
-        "ts_open", "ts_close", "volume", "notional", "trade_count", "revision", "recorded_at",
-        "known_at",
-    ),
-}  # fmt: skip
-_WORDS: Final = {
-    "price_type": schemas.PRICE_TYPES,
-    "state": schemas.STATES,
-    "coverage": schemas.COVERAGES,
-    "cause": schemas.CAUSES,
-    "side": ("", "buy", "sell"),
+_SCHEMAS: Final = {
+    **schemas.CANONICAL,
+    "bars": schemas.BARS,
+    "quarantine": schemas.QUARANTINE,
 }
-_NEVER_EMPTY: Final = ("source", "feed", "symbol", "rule_set", "session", "timeframe")
 _OHLC: Final = ("open", "high", "low", "close")
+_POSITIVE: Final = {
+    "trades": ("price",),
+    "book": ("price",),
+    "vendor_bars": _OHLC,
+    "corrections": ("price", "new_price"),
+    "bars": _OHLC,
+}
+_NOT_NEGATIVE: Final = (
+    "ts_event", "ts_recv", "ts_open", "ts_close", "recorded_at", "known_at", "trade_ts_event",
+    "offset", "schema_version", "level", "revision", "trade_count", "raw_bytes", "size", "new_size",
+    "bid", "ask", "bid_size", "ask_size", "limit_up", "limit_down", "volume", "notional",
+)  # fmt: skip
+_WORDS: Final[dict[str, dict[str, Container[str]]]] = {
+    "trades": {"side": ("", "buy", "sell")},
+    "book": {"side": ("", "bid", "ask")},
+    "statuses": {"kind": ("status", "luld")},
+    "vendor_bars": {"kind": ("bar", "updated", "daily")},
+    "corrections": {"kind": ("cancel", "correction")},
+    "bars": {
+        "price_type": schemas.PRICE_TYPES,
+        "state": schemas.STATES,
+        "coverage": schemas.COVERAGES,
+        "cause": schemas.CAUSES,
+    },
+    "quarantine": {"reason": FINDING_CODES},
+}
+_NAMES: Final = ("source", "feed", "symbol", "rule_set", "session", "timeframe", "journal_id")
+_NEVER_EMPTY: Final = {
+    "corrections": (*_NAMES, "trade_id"),
+    "quarantine": ("source", "feed", "journal_id", "reason"),
+}
+_FLAGS: Final = schemas.BACKFILLED | schemas.AMBIGUOUS
 
 
 class Problem(NamedTuple):
@@ -95,14 +114,15 @@ class Validation:
 class SchemaValidator:
     """Checks tables of one kind against its canonical schema (`domain.schemas`).
 
-    Presence, types, nulls, values: prices above zero, sizes, counts and instants not negative,
-    text valid, words from their lists; for bars open and close within low to high, all four
-    prices or none, and ``ts_open < ts_close``. ``vwap`` may lie outside low to high: odd lots
-    count in it and set no high or low.
+    Presence, types, nulls, values: prices above zero, sizes, counts, offsets and instants not
+    negative, text valid, words and flags from their lists; for our bars open and close within
+    low to high, all four prices or none, and ``ts_open < ts_close``. ``vwap`` may lie outside low
+    to high: odd lots count in it and set no high or low. A vendor's bars are kept as they came.
 
     Parameters
     ----------
-    kind : ``trades``, ``quotes`` or ``bars``
+    kind : ``trades``, ``quotes``, ``book``, ``statuses``, ``vendor_bars``, ``corrections``,
+        ``bars`` or ``quarantine``
 
     Raises
     ------
@@ -146,38 +166,38 @@ class SchemaValidator:
         if not field.nullable:
             yield from _where("null_value", name, column, pc.is_null(column))
         if pa.types.is_string(field.type):
-            yield from _check_text(name, column)
-        elif name in _POSITIVE[self._kind]:
+            yield from self._check_text(name, column)
+        elif name in _POSITIVE.get(self._kind, ()):
             yield from _where("non_positive_price", name, column, _below(column, 1))
-        elif name in _NOT_NEGATIVE[self._kind]:
+        elif name in _NOT_NEGATIVE:
             yield from _where("negative_value", name, column, _below(column, 0))
-        elif name == "row":
-            yield from _where("non_positive_row", name, column, _below(column, 1))
+        elif name == "flags":
+            unknown = pc.not_equal(pc.bit_wise_and(column, pa.scalar(~_FLAGS, column.type)), 0)
+            yield from _where("unknown_value", name, column, unknown)
 
+    def _check_text(self, name: str, column: Any) -> Iterator[Problem]:
+        """Judge each distinct text once; as bytes, because Arrow may hold invalid UTF-8."""
+        raw = column.cast(pa.binary()).combine_chunks()
+        if isinstance(raw, pa.ChunkedArray):
+            raw = pa.concat_arrays(raw.chunks) if raw.num_chunks else pa.array([], pa.binary())
+        coded = raw.dictionary_encode()
+        words = coded.dictionary.to_pylist()
+        for code, judge in (("bad_text", self._is_bad), ("unknown_value", self._is_unknown)):
+            bad = pa.array([judge(name, word) for word in words], pa.bool_())
+            hit = pc.take(bad, coded.indices)
+            yield from _where(code, name, raw, hit)
 
-def _check_text(name: str, column: Any) -> Iterator[Problem]:
-    """Judge each distinct text once; as bytes, because Arrow may hold invalid UTF-8."""
-    raw = column.cast(pa.binary()).combine_chunks()
-    if isinstance(raw, pa.ChunkedArray):
-        raw = pa.concat_arrays(raw.chunks) if raw.num_chunks else pa.array([], pa.binary())
-    coded = raw.dictionary_encode()
-    words = coded.dictionary.to_pylist()
-    for code, judge in (("bad_text", _is_bad_text), ("unknown_value", _is_unknown_word)):
-        bad = pa.array([judge(name, word) for word in words], pa.bool_())
-        hit = pc.take(bad, coded.indices)
-        yield from _where(code, name, raw, hit)
+    def _is_bad(self, name: str, word: bytes) -> bool:
+        try:
+            text = word.decode("utf-8")
+        except UnicodeDecodeError:
+            return True
+        empty = not text and name in _NEVER_EMPTY.get(self._kind, _NAMES)
+        return empty or any(unicodedata.category(c) == "Cc" for c in text)
 
-
-def _is_bad_text(name: str, word: bytes) -> bool:
-    try:
-        text = word.decode("utf-8")
-    except UnicodeDecodeError:
-        return True
-    return (not text and name in _NEVER_EMPTY) or any(unicodedata.category(c) == "Cc" for c in text)
-
-
-def _is_unknown_word(name: str, word: bytes) -> bool:
-    return name in _WORDS and word.decode("utf-8", "replace") not in _WORDS[name]
+    def _is_unknown(self, name: str, word: bytes) -> bool:
+        valid = _WORDS.get(self._kind, {}).get(name)
+        return valid is not None and word.decode("utf-8", "replace") not in valid
 
 
 def _check_bars(columns: dict[str, Any]) -> Iterator[Problem]:

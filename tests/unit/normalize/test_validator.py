@@ -6,19 +6,40 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from marketpipe.domain.schemas import BARS, QUOTES, TRADES
+from marketpipe.domain.schemas import BARS, CANONICAL, QUARANTINE
 from marketpipe.errors import UsageError
 from marketpipe.normalize import SchemaValidator, Validation
 
+HEAD: dict[str, Any] = {
+    "source": "alpaca", "feed": "sip", "symbol": "AAPL", "venue": "", "session_date": 20458,
+    "ts_event": 5, "ts_recv": None, "recorded_at": 6, "known_at": 6, "key_major": -1,
+    "key_mid": 0, "key_minor": -7, "journal_id": "alpaca", "offset": 0, "schema_version": 1,
+}  # fmt: skip
 TRADE: dict[str, Any] = {
-    "source": "alpaca", "feed": "sip", "symbol": "AAPL", "venue": "Q", "session_date": 20458,
-    "ts_event": 5, "ts_recv": None, "known_at": None, "row": 1, "trade_id": "1",
-    "price": Decimal("189.37"), "size": Decimal(0), "conditions": None, "tape": None,
-    "side": None, "flags": 7453,
+    **HEAD, "trade_id": "1", "price": Decimal("189.37"), "size": Decimal(0), "conditions": None,
+    "tape": None, "side": None, "flags": 3,
 }  # fmt: skip
 QUOTE: dict[str, Any] = {
-    **{name: TRADE[name] for name in QUOTES.names if name in TRADE},
-    "bid": None, "ask": Decimal("1.5"), "bid_size": None, "ask_size": Decimal(3),
+    **HEAD, "bid": None, "ask": Decimal("1.5"), "bid_size": None, "ask_size": Decimal(3),
+}  # fmt: skip
+LEVEL: dict[str, Any] = {
+    **HEAD, "is_snapshot": False, "side": "bid", "level": 0, "price": Decimal(9),
+    "size": Decimal(0),
+}  # fmt: skip
+STATUS: dict[str, Any] = {**HEAD, "kind": "luld", "limit_up": Decimal(9), "limit_down": None}
+VENDOR_BAR: dict[str, Any] = {
+    **HEAD, "kind": "updated", "timeframe": "1m", "ts_open": 0, "open": Decimal(5),
+    "high": Decimal(4), "low": Decimal(1), "close": Decimal(3), "volume": Decimal(9),
+    "trade_count": 2,
+}  # fmt: skip
+FIX: dict[str, Any] = {
+    **HEAD, "kind": "correction", "trade_id": "1", "price": None, "new_price": Decimal(2),
+    "new_size": Decimal(0), "trade_ts_event": None,
+}  # fmt: skip
+BAD: dict[str, Any] = {
+    "source": "alpaca", "feed": "sip", "symbol": "", "received_date": 20458, "ts_recv": 0,
+    "journal_id": "alpaca", "offset": 0, "reason": "bad_number", "field": "", "raw": b"\xff\n",
+    "raw_bytes": 2, "schema_version": 1,
 }  # fmt: skip
 BAR: dict[str, Any] = {
     "source": "alpaca", "feed": "sip", "symbol": "AAPL", "price_type": "trade",
@@ -29,11 +50,15 @@ BAR: dict[str, Any] = {
     "coverage": "traded", "partial": False, "revision": 0, "cause": "first",
     "recorded_at": None, "known_at": 61,
 }  # fmt: skip
-OF_KIND = {"trades": (TRADES, TRADE), "quotes": (QUOTES, QUOTE), "bars": (BARS, BAR)}
+GOOD = {
+    "trades": TRADE, "quotes": QUOTE, "book": LEVEL, "statuses": STATUS,
+    "vendor_bars": VENDOR_BAR, "corrections": FIX, "bars": BAR, "quarantine": BAD,
+}  # fmt: skip
+SCHEMAS = {**CANONICAL, "bars": BARS, "quarantine": QUARANTINE}
 
 
 def table(kind: str, *changes: dict[str, Any]) -> pa.Table:
-    schema, good = OF_KIND[kind]
+    schema, good = SCHEMAS[kind], GOOD[kind]
     rows = [{**good, **change} for change in changes]
     nullable = pa.schema([field.with_nullable(True) for field in schema])
     return pa.Table.from_pylist(rows, schema=nullable)
@@ -43,7 +68,7 @@ def broken(result: Validation) -> list[tuple[str, str, list[int]]]:
     return [(p.code, p.field, p.rows.tolist()) for p in result.problems]
 
 
-@pytest.mark.parametrize("kind", ["trades", "quotes", "bars"])
+@pytest.mark.parametrize("kind", list(SCHEMAS))
 def test_validator_good_table_has_no_problem(kind: str) -> None:
     for good in (table(kind, {}, {}), table(kind, {}).to_batches()[0], table(kind)):
         result = SchemaValidator(kind).validate(good)
@@ -109,11 +134,11 @@ def test_validator_columns_absent_doubled_extra_or_of_another_type() -> None:
     wrong = good.drop_columns(["venue"]).append_column("mood", pa.array(["calm"]))
     wrong = wrong.set_column(
         wrong.schema.get_field_index("price"), "price", pa.array([1.5], pa.float64())
-    ).append_column("row", pa.array([1], pa.int64()))
+    ).append_column("offset", pa.array([1], pa.int64()))
     result = SchemaValidator("trades").validate(wrong)
     assert [(p.code, p.field, p.detail) for p in result.problems] == [
         ("missing_column", "venue", "absent"),
-        ("missing_column", "row", "there 2 times"),
+        ("missing_column", "offset", "there 2 times"),
         ("wrong_type", "price", "double in place of decimal128(18, 9)"),
         ("unexpected_column", "mood", "not in the schema"),
     ]
@@ -143,13 +168,46 @@ def test_validator_invalid_utf8_and_control_characters_are_found_by_row() -> Non
 
 
 def test_validator_chunked_table_numbers_rows_through() -> None:
-    chunks = pa.concat_tables([table("trades", {}), table("trades", {"row": 0, "side": "up"})])
+    chunks = pa.concat_tables([table("trades", {}), table("trades", {"offset": -1, "side": "up"})])
     assert broken(SchemaValidator("trades").validate(chunks)) == [
-        ("non_positive_row", "row", [2]),
+        ("negative_value", "offset", [2]),
         ("unknown_value", "side", [2]),
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "code"),
+    [
+        ("trades", {"flags": 4}, "unknown_value"),
+        ("trades", {"flags": -1}, "unknown_value"),
+        ("trades", {"recorded_at": None}, "null_value"),
+        ("trades", {"journal_id": ""}, "bad_text"),
+        ("quotes", {"bid_size": Decimal(-1)}, "negative_value"),
+        ("book", {"side": "buy"}, "unknown_value"),
+        ("book", {"price": Decimal(0)}, "non_positive_price"),
+        ("book", {"level": -1}, "negative_value"),
+        ("statuses", {"kind": "halt"}, "unknown_value"),
+        ("statuses", {"limit_down": Decimal(-1)}, "negative_value"),
+        ("vendor_bars", {"kind": "trade"}, "unknown_value"),
+        ("vendor_bars", {"close": Decimal(-1)}, "non_positive_price"),
+        ("vendor_bars", {"timeframe": ""}, "bad_text"),
+        ("corrections", {"kind": "late"}, "unknown_value"),
+        ("corrections", {"trade_id": ""}, "bad_text"),
+        ("corrections", {"new_price": Decimal(0)}, "non_positive_price"),
+        ("corrections", {"trade_ts_event": -5}, "negative_value"),
+        ("quarantine", {"reason": "bad_mood"}, "unknown_value"),
+        ("quarantine", {"raw_bytes": -1}, "negative_value"),
+        ("quarantine", {"ts_recv": None}, "null_value"),
+        ("bars", {"price_type": "last"}, "unknown_value"),
+    ],
+)
+def test_validator_one_bad_value_of_any_kind_is_named(
+    kind: str, change: dict[str, Any], code: str
+) -> None:
+    (column,) = change
+    assert broken(SchemaValidator(kind).validate(table(kind, {}, change))) == [(code, column, [2])]
+
+
 def test_validator_unknown_kind_error_lists_kinds() -> None:
-    with pytest.raises(UsageError, match="was 'book'; valid are trades, quotes, bars"):
-        SchemaValidator("book")
+    with pytest.raises(UsageError, match="was 'ticks'; valid are trades, quotes, book, statuses"):
+        SchemaValidator("ticks")

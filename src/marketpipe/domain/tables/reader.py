@@ -248,7 +248,9 @@ class TableReader:
         )
 
     def _batch(self, fields: dict[str, Any], bad: tuple[BadRow, ...]) -> Batch:
-        made = {name: np.ascontiguousarray(column) for name, column in fields.items()}
+        made: dict[str, Any] = {
+            name: np.ascontiguousarray(column) for name, column in fields.items()
+        }
         if self.kind == "quotes":
             return QuoteBatch(dictionaries=self._dictionaries(), bad=bad, **made)
         return TradeBatch(dictionaries=self._dictionaries(), bad=bad, **made)
