@@ -1,0 +1,64 @@
+"""How much disk the lake uses, and the limit set for it."""
+
+from pathlib import Path
+
+from marketpipe.errors import FullError, LakeError
+from marketpipe.lake.layout import TABLES, LakeLayout
+
+
+def usage(layout: LakeLayout) -> dict[str, int]:
+    """Return the bytes on disk by table, of tables that exist; files not yet vacuumed count."""
+    return {name: _bytes_below(layout.path(name)) for name in TABLES if layout.exists(name)}
+
+
+class DiskBudget:
+    """A limit for the whole lake, checked before anything is written.
+
+    The folder is measured again when what was written since might have reached the limit, so an
+    append does not cost a walk over all files.
+
+    Parameters
+    ----------
+    layout : the lake
+    limit_bytes : most bytes that its tables may take, in all
+
+    Raises
+    ------
+    LakeError
+        If the limit is not above 0.
+    """
+
+    def __init__(self, layout: LakeLayout, limit_bytes: int) -> None:
+        if limit_bytes <= 0:
+            raise LakeError(f"disk_budget_bytes was '{limit_bytes}'; valid is above 0; or set none")
+        self._layout = layout
+        self._limit = limit_bytes
+        self._used = limit_bytes
+
+    def admit(self, size_bytes: int) -> None:
+        """Take note of ``size_bytes`` about to be written (as in memory; files are smaller).
+
+        Raises
+        ------
+        FullError
+            If they could take the lake past its limit; nothing was written.
+        """
+        if self._used + size_bytes > self._limit:
+            self._used = sum(usage(self._layout).values())
+        if self._used + size_bytes > self._limit:
+            raise FullError(
+                f"disk_budget_bytes was '{self._limit}', the lake uses {self._used} bytes and up "
+                f"to {size_bytes} were to be added; raise the budget, drop old days, or compact "
+                "and vacuum; nothing was written"
+            )
+        self._used += size_bytes
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:  # vacuumed between listing and looking
+            continue
+    return total
