@@ -10,6 +10,7 @@ from stat import S_ISREG
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, TypeAlias
 
+import pyarrow as pa
 import zstandard
 
 from marketpipe.domain.batches import (
@@ -28,6 +29,7 @@ __all__ = [
     "RAW_CUT_BYTES",
     "ByteStream",
     "Closing",
+    "MessageSource",
     "PathOrStream",
     "Source",
     "SourceCounts",
@@ -67,6 +69,30 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release the file; safe to call twice."""
+
+
+class MessageSource(Protocol):
+    """What gives messages as a live feed does, ready for a journal; it can be read once."""
+
+    @property
+    def source(self) -> str:
+        """The vendor, or what stands for one: it chooses the parser."""
+
+    @property
+    def journal_id(self) -> str:
+        """The journal that the records belong to."""
+
+    def records(self) -> Iterator[pa.RecordBatch]:
+        """Yield batches of `marketpipe.domain.records.RECORDS`; ``ts_recv`` never steps back.
+
+        Raises
+        ------
+        InputError
+            What is read cannot be read on; all that came before has been yielded.
+        """
+
+    def close(self) -> None:
+        """Release what is held; safe to call twice."""
 
 
 class Closing(ABC):

@@ -10,9 +10,9 @@ from numba import njit
 from marketpipe.domain.units import NULL_I64
 from marketpipe.sources.csvfile import _intern_kernel as intern
 from marketpipe.sources.csvfile import _texts_kernel as rules
-from marketpipe.sources.csvfile import reasons
-from marketpipe.sources.csvfile._decimals_kernel import parse_decimal
-from marketpipe.sources.csvfile._times_kernel import parse_epoch, parse_instant
+from marketpipe.sources.numbers import reasons
+from marketpipe.sources.numbers._decimals_kernel import parse_decimal
+from marketpipe.sources.numbers._times_kernel import parse_epoch, parse_instant
 
 MAX_LINE_BYTES: Final = 1 << 16
 """A longer line, its end not counted, is quarantined as ``line_too_long``."""

@@ -6,8 +6,8 @@ from typing import Any
 from numba import njit
 
 from marketpipe.domain.symbols import MAX_SYMBOL_CHARS
-from marketpipe.sources.csvfile._times_kernel import parse_epoch
-from marketpipe.sources.csvfile.reasons import OK
+from marketpipe.sources.numbers._times_kernel import parse_epoch
+from marketpipe.sources.numbers.reasons import OK
 
 
 @njit(cache=True, nogil=True)

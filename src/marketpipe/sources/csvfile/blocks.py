@@ -5,14 +5,16 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from marketpipe.errors import CorruptError
+from marketpipe.errors import CorruptError, HeaderError
 from marketpipe.sources.base import RAW_CUT_BYTES, ByteStream
 from marketpipe.sources.csvfile._rows_kernel import MAX_LINE_BYTES, SCRATCH_BYTES
+from marketpipe.sources.csvfile.header import Layout, parse_header
 
 BLOCK_BYTES: Final = 1 << 20
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 
+_BOM = b"\xef\xbb\xbf"
 _LF = 10
 _CR = 13
 
@@ -93,3 +95,27 @@ class LineBlocks:
     def text(self, begin: int, end: int) -> bytes:
         """Copy a part of the window."""
         return self.buffer[begin:end].tobytes()
+
+
+def read_header(blocks: LineBlocks, name: str) -> tuple[Layout, int]:
+    """Read the header line of a file; return it, and where the first row begins.
+
+    Raises
+    ------
+    HeaderError
+        The file is empty, or the header is not that of a tick file.
+    """
+    line_feed = -1
+    while line_feed < 0 and not blocks.final:
+        if blocks.is_too_long(0):
+            raise HeaderError(
+                f"{name}: the header line is longer than {MAX_LINE_BYTES:,} bytes. Is "
+                "this a text file with one row per line?"
+            )
+        blocks.refill(0)
+        line_feed = blocks.find_line(0)
+    stop = blocks.end if line_feed < 0 else line_feed
+    raw = blocks.text(0, stop).removeprefix(_BOM).removesuffix(b"\r")
+    if blocks.final and not blocks.end:
+        raise HeaderError(f"{name}: the file is empty; a tick CSV starts with a header line")
+    return parse_header(raw, name), min(stop + 1, blocks.end)

@@ -12,28 +12,40 @@ _MAX_ARENA_BYTES = 1 << 28
 
 
 class Names:
-    """Dictionaries of one file.
+    """Dictionaries of one file, or of all files of one feed.
+
+    Parameters
+    ----------
+    symbols : to be known from the start
+    streams : to have the codes 0, 1, …
 
     Attributes
     ----------
     table : what the kernel works on
-    default : int64 codes of the source and the feed where the row names none
     """
 
-    def __init__(self, source: str, feed: str, symbols: frozenset[str] | None) -> None:
+    def __init__(
+        self, symbols: frozenset[str] | None = None, streams: tuple[StreamKey, ...] = ()
+    ) -> None:
         room = _FIRST_TEXTS
-        while room < 2 * len(symbols or ()):
+        while room < 2 * len(symbols or ()) + 4 * len(streams):
             room *= 2
         self.table = intern.new_table(room, max(_FIRST_ARENA_BYTES, 64 * room))
         self._texts: list[list[str]] = [[""] for _ in range(intern.DICTIONARIES)]
         self._read = 0
         self._streams: list[StreamKey] = []
         self._latest = Dictionaries(streams=())
-        self.default: I64 = np.array(
-            [self._seed(intern.SOURCE, source), self._seed(intern.FEED, feed)], np.int64
-        )
         for symbol in sorted(symbols or ()):
             self._seed(intern.SYMBOL, symbol)
+        for key in streams:
+            source, feed = self.codes(key.source, key.feed).tolist()
+            symbol_code = self._seed(intern.SYMBOL, key.symbol)
+            _, _, _, slots, keys, used = self.table
+            intern.intern_stream(slots, keys, used, source, feed, symbol_code)
+
+    def codes(self, source: str, feed: str) -> I64:
+        """Return the codes of a source and a feed, as the kernel takes them."""
+        return np.array([self._seed(intern.SOURCE, source), self._seed(intern.FEED, feed)])
 
     def _seed(self, dictionary: int, text: str) -> int:
         if not text:

@@ -1,31 +1,24 @@
-"""Tick CSV, read in batches: the only place that drives the kernel."""
+"""Tick CSV, read in batches."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-
-from marketpipe.domain.batches import I64, BadRow, Batch, QuoteBatch, TickKind, TradeBatch
-from marketpipe.domain.tradeids import text_trade_id
-from marketpipe.errors import CorruptError, HeaderError
+from marketpipe.domain.batches import BadRow, Batch, TickKind
+from marketpipe.errors import CorruptError
 from marketpipe.sources.base import (
     BATCH_ROWS,
     ByteStream,
     Closing,
     PathOrStream,
     SourceCounts,
-    bad_row,
     checked_defaults,
     checked_symbols,
 )
 from marketpipe.sources.csvfile import _rows_kernel as rows
-from marketpipe.sources.csvfile.blocks import BLOCK_BYTES, LineBlocks
-from marketpipe.sources.csvfile.header import Layout, parse_header
+from marketpipe.sources.csvfile.blocks import BLOCK_BYTES, LineBlocks, read_header
 from marketpipe.sources.csvfile.names import Names
-from marketpipe.sources.csvfile.reasons import REASONS
+from marketpipe.sources.csvfile.rows import RowReader
 
-_BOM = b"\xef\xbb\xbf"
-_BAD_PER_CALL: Final = 4096
 _BAD_PER_BATCH: Final = 16_384
 
 
@@ -65,32 +58,37 @@ class CsvSource(Closing):
     ) -> None:
         symbols = checked_symbols(symbols)
         checked_defaults(default_source, default_feed)
-        self._keep_all = symbols is None
-        self._names = Names(default_source, default_feed, symbols)
-        self._batch_rows = batch_rows
-        self._bad: list[BadRow] = []
         self._bad_total = 0
         self._rows_total = 0
         self._stream = ByteStream(origin)
         try:
             self._blocks = LineBlocks(self._stream, block_bytes)
-            self._layout, first = self._read_header()
+            layout, first = read_header(self._blocks, self._stream.name)
         except BaseException:
             self._stream.close()
             raise
-        self._state: I64 = np.zeros(rows.STATES, np.int64)
+        self._rows = RowReader(
+            layout,
+            Names(symbols),
+            source=default_source,
+            feed=default_feed,
+            file=self._stream.name,
+            batch_rows=batch_rows,
+            window_bytes=len(self._blocks.buffer),
+            keep_all=symbols is None,
+        )
+        self._state = self._rows.state
         self._state[rows.LINE] = 1
-        self._work = self._new_work()
         self._index_from(first)
 
     @property
     def kind(self) -> TickKind:
         """Whether the file holds trades or quotes."""
-        return self._layout.kind
+        return self._rows.layout.kind
 
     def describe(self) -> str:
         """Say in one line what is read."""
-        columns = ", ".join(self._layout.columns)
+        columns = ", ".join(self._rows.layout.columns)
         return f"{self.kind} from {self._stream.name} ({self._stream.packing} CSV: {columns})"
 
     def progress(self) -> tuple[int, int | None]:
@@ -122,11 +120,9 @@ class CsvSource(Closing):
         damage: CorruptError | None = None
         try:
             while True:
-                stop = self._parse()
-                if stop == rows.ROWS_FULL or len(self._bad) >= _BAD_PER_BATCH:
+                stop = self._rows.parse(self._blocks.buffer)
+                if stop == rows.ROWS_FULL or len(self._rows.bad) >= _BAD_PER_BATCH:
                     yield self._take_batch()
-                elif stop == rows.TABLE_FULL:
-                    self._names.grow(self._stream.name)
                 elif stop == rows.NEED_BYTES:
                     if self._blocks.final:
                         break
@@ -135,7 +131,7 @@ class CsvSource(Closing):
                     except CorruptError as error:
                         damage = error
                         break
-            if self._state[rows.ROWS] or self._bad:
+            if self._state[rows.ROWS] or self._rows.bad:
                 yield self._take_batch()
         finally:
             self.close()
@@ -145,107 +141,22 @@ class CsvSource(Closing):
                 "were read"
             ) from damage
 
-    def _read_header(self) -> tuple[Layout, int]:
-        blocks = self._blocks
-        name = self._stream.name
-        line_feed = -1
-        while line_feed < 0 and not blocks.final:
-            if blocks.is_too_long(0):
-                raise HeaderError(
-                    f"{name}: the header line is longer than {rows.MAX_LINE_BYTES:,} bytes. Is "
-                    "this a text file with one row per line?"
-                )
-            blocks.refill(0)
-            line_feed = blocks.find_line(0)
-        stop = blocks.end if line_feed < 0 else line_feed
-        raw = blocks.text(0, stop).removeprefix(_BOM).removesuffix(b"\r")
-        if blocks.final and not blocks.end:
-            raise HeaderError(f"{name}: the file is empty; a tick CSV starts with a header line")
-        return parse_header(raw, name), min(stop + 1, blocks.end)
-
-    def _new_work(self) -> rows.Work:
-        layout = self._layout
-        columns = len(layout.columns)
-        return rows.Work(
-            layout=layout.take,
-            header=np.frombuffer(layout.raw, np.uint8).copy(),
-            numbers=np.empty((len(layout.number_of), self._batch_rows), np.int64),
-            codes=np.empty((len(layout.code_of), self._batch_rows), np.int32),
-            side=np.empty(self._batch_rows if "side" in layout.columns else 0, np.int8),
-            bad=np.empty((_BAD_PER_CALL, 5), np.int64),
-            id_bytes=np.empty(len(self._blocks.buffer), np.uint8),
-            marks=np.empty(len(self._blocks.buffer), np.int64),
-            spans=np.zeros((columns, 3), np.int64),
-            state=self._state,
-        )
-
-    def _parse(self) -> int:
-        state = self._state
-        before = int(state[rows.ROWS])
-        state[rows.ID_BYTES] = 0
-        stop = int(
-            rows.parse_rows(
-                self._blocks.buffer,
-                self._work,
-                self._names.table,
-                self._names.default,
-                self._layout.columns_of_note,
-                self._keep_all,
-            )
-        )
-        for line, reason, column, begin, end in self._work.bad[: state[rows.BAD]].tolist():
-            field = self._layout.columns[column] if column >= 0 else ""
-            self._bad.append(bad_row(line, REASONS[reason], field, self._blocks.text(begin, end)))
-        if state[rows.ID_BYTES]:
-            self._digest_ids(before, int(state[rows.ROWS]))
-        return stop
-
-    def _digest_ids(self, begin: int, end: int) -> None:
-        high, low = (
-            self._work.numbers[self._layout.number_of[name], begin:end]
-            for name in ("id_hi", "id_lo")
-        )
-        arena = self._work.id_bytes[: self._state[rows.ID_BYTES]].tobytes()
-        mask = (1 << rows.ID_SIZE_BITS) - 1
-        for k in np.flatnonzero(high == 1).tolist():
-            at, size = int(low[k]) >> rows.ID_SIZE_BITS, int(low[k]) & mask
-            high[k], low[k] = text_trade_id(arena[at : at + size])
-
     def _read_on(self) -> None:
         at = int(self._state[rows.AT])
         if self._blocks.is_too_long(at):
             head, size = self._blocks.skip_line(at)
             self._state[rows.LINE] += 1
-            self._bad.append(BadRow(int(self._state[rows.LINE]), "line_too_long", "", head, size))
+            line = int(self._state[rows.LINE])
+            self._rows.bad.append(BadRow(line, "line_too_long", "", head, size))
         else:
             self._blocks.refill(at)
         self._index_from(0)
 
     def _index_from(self, at: int) -> None:
-        self._state[rows.AT] = at
-        rows.index_block(self._blocks.buffer, self._blocks.end, self._work.marks, self._state)
+        self._rows.index(self._blocks.buffer, at, self._blocks.end)
 
     def _take_batch(self) -> Batch:
-        count = int(self._state[rows.ROWS])
-        numbers: dict[str, Any] = {
-            name: self._work.numbers[place, :count]
-            for name, place in self._layout.number_of.items()
-        }
-        codes: dict[str, Any] = {
-            name: self._work.codes[place, :count] for name, place in self._layout.code_of.items()
-        }
-        dictionaries = self._names.dictionaries()
-        bad = tuple(self._bad)
-        side = self._work.side[:count] if len(self._work.side) else None
-        self._bad = []
-        self._bad_total += len(bad)
-        self._rows_total += count
-        self._state[rows.ROWS] = 0
-        self._work = self._work._replace(
-            numbers=np.empty_like(self._work.numbers),
-            codes=np.empty_like(self._work.codes),
-            side=np.empty_like(self._work.side),
-        )
-        if self.kind == "quotes":
-            return QuoteBatch(dictionaries=dictionaries, bad=bad, **codes, **numbers)
-        return TradeBatch(dictionaries=dictionaries, bad=bad, side=side, **codes, **numbers)
+        batch = self._rows.take()
+        self._bad_total += len(batch.bad)
+        self._rows_total += len(batch)
+        return batch

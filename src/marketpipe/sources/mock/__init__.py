@@ -1,5 +1,6 @@
-"""Takes any source of trades, or a tick CSV; gives its ticks one by one in event order.
+"""Takes any source of trades, or a tick CSV.
 
+Gives its ticks one by one in event order, or (`messages`) its lines as those of a live feed.
 Never opens a socket, never sleeps unless it is handed a way to.
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 from numba import njit
 
 from marketpipe.domain.units import MAX_NANOS
-from marketpipe.sources.csvfile.reasons import BAD_NUMBER, BELOW_RESOLUTION, OK, OUT_OF_RANGE
+from marketpipe.sources.numbers.reasons import BAD_NUMBER, BELOW_RESOLUTION, OK, OUT_OF_RANGE
 
 _POW10 = tuple(10**n for n in range(10))
 _SPARE = MAX_NANOS // 10

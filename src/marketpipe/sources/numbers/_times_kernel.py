@@ -6,7 +6,7 @@ from typing import Any
 from numba import njit
 
 from marketpipe.domain.units import MAX_TS_NS
-from marketpipe.sources.csvfile.reasons import BAD_TIMESTAMP, NAIVE_TIMESTAMP, OK, OUT_OF_RANGE
+from marketpipe.sources.numbers.reasons import BAD_TIMESTAMP, NAIVE_TIMESTAMP, OK, OUT_OF_RANGE
 
 _POW10 = tuple(10**n for n in range(10))
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
