@@ -27,6 +27,7 @@ from marketpipe.bars.shard import Shard
 from marketpipe.bars.state import EngineState
 from marketpipe.domain.batches import I32, I64, StreamKey
 from marketpipe.domain.sessions import SessionTable
+from marketpipe.domain.units import DAY_NS
 from marketpipe.errors import EngineError, StateError
 from marketpipe.normalize.ruleset import RuleSet
 
@@ -88,6 +89,21 @@ class BarLedger:
     def session_dates(self) -> I32:
         """Return the session dates of the bars kept, days since 1970-01-01, ascending."""
         dates: I32 = np.unique(self._gather()[0]["session_date"])
+        return dates
+
+    def dates_of(self, ts_event: I64) -> I32:
+        """Return the session date (days since 1970-01-01) whose bars each instant (ns) is in.
+
+        Of an instant between two sessions, that of the later one.
+        """
+        if not len(ts_event):
+            return np.zeros(0, np.int32)
+        self._see(int(ts_event.min()), int(ts_event.max()))
+        table = self.grid.table
+        if table is None:
+            return (ts_event // DAY_NS).astype(np.int32)
+        at = np.searchsorted(table.auction_end_ns, ts_event, side="right")
+        dates: I32 = table.date[np.minimum(at, len(table.date) - 1)]
         return dates
 
     def _table(

@@ -1,0 +1,71 @@
+"""When a feed was connected: what tells a whole bar from a partial one."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from marketpipe.domain.batches import I64
+
+_OPEN_END = 2**63 - 1
+_KEPT = 10_000
+
+
+class Connectivity:
+    """The intervals [up, down) in which at least one connection of a feed was up."""
+
+    def __init__(self) -> None:
+        self._up: dict[tuple[int, int], int] = {}
+        self._spans: list[tuple[int, int]] = []
+
+    def connected(self, connection: tuple[int, int], at_ns: int) -> None:
+        """Note that a connection (conn_started_ns, conn_id) came up."""
+        self._up.setdefault(connection, at_ns)
+
+    def disconnected(self, connection: tuple[int, int], at_ns: int) -> None:
+        """Note that a connection went down."""
+        since = self._up.pop(connection, None)
+        if since is not None and since < at_ns:
+            self._spans = merged([*self._spans, (since, at_ns)])[-_KEPT:]
+
+    def lost(self, at_ns: int) -> None:
+        """Note that every connection that was up is gone: the process that held it died."""
+        for connection in sorted(self._up):
+            self.disconnected(connection, at_ns)
+
+    def partial(self, ts_open: I64, ts_close: I64) -> npt.NDArray[np.bool_]:
+        """Say of intervals [ts_open, ts_close) which were not covered whole."""
+        spans = merged([*self._spans, *((since, _OPEN_END) for since in self._up.values())])
+        if not spans:
+            return np.ones(len(ts_open), np.bool_)
+        ups, downs = (np.array(column, np.int64) for column in zip(*spans, strict=True))
+        at = np.searchsorted(ups, ts_open, side="right") - 1
+        covered: npt.NDArray[np.bool_] = (at >= 0) & (ts_close <= downs[np.maximum(at, 0)])
+        return ~covered
+
+    def save(self) -> dict[str, Any]:
+        """Return the state as a value that JSON can hold."""
+        return {"up": sorted([*c, since] for c, since in self._up.items()), "spans": self._spans}
+
+    @classmethod
+    def load(cls, state: dict[str, Any]) -> "Connectivity":
+        """Make one of what `save` returned."""
+        self = cls()
+        self._up = {(started, number): since for started, number, since in state["up"]}
+        self._spans = [(up, down) for up, down in state["spans"]]
+        return self
+
+
+def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join intervals that touch or overlap; ascending.
+
+    >>> merged([(5, 9), (1, 3), (3, 4)])
+    [(1, 4), (5, 9)]
+    """
+    out: list[tuple[int, int]] = []
+    for up, down in sorted(spans):
+        if out and up <= out[-1][1]:
+            out[-1] = out[-1][0], max(out[-1][1], down)
+        else:
+            out.append((up, down))
+    return out

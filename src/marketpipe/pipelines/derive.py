@@ -1,0 +1,442 @@
+"""`Derivation`: everything downstream of a journal, as a function of its records.
+
+It takes whole intervals between clock records, so that its output does not depend on how the
+journal was cut when it was read. Its only input beside the records is `TradeHistory`, which is
+its own earlier output.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from marketpipe.bars import BarEngine
+from marketpipe.bars.events import NO_EVENTS, BarEvents
+from marketpipe.bars.state import EngineState
+from marketpipe.domain.batches import I64, BadRow, Batch, StreamKey, TradeBatch
+from marketpipe.domain.columns import i64_of
+from marketpipe.domain.findings import Example, Findings
+from marketpipe.domain.overrides import Overrides
+from marketpipe.domain.records import CLOCK, CONTROL
+from marketpipe.domain.schemas import BARS
+from marketpipe.domain.ticks import Ticks
+from marketpipe.domain.timeframe import Timeframe
+from marketpipe.errors import StateError
+from marketpipe.normalize import CorrectionBook, Normalized, RuleSet, TickNormalizer
+from marketpipe.normalize.dates import identity_dates
+from marketpipe.normalize.judge import bad_rows
+from marketpipe.normalize.restored import chosen
+from marketpipe.pipelines.arrivals import (
+    Arrivals,
+    correction_messages,
+    cuts_of,
+    one_batch,
+    resolved,
+)
+from marketpipe.pipelines.aside import SESSIONS_KEPT, Aside
+from marketpipe.pipelines.connectivity import Connectivity
+from marketpipe.pipelines.history import TradeHistory
+from marketpipe.pipelines.quarantine import quarantined
+from marketpipe.pipelines.repairs import Repairs
+from marketpipe.sources.parsed import MessageParser, Parsed
+
+STATE_FORMAT = 1
+"""Of what `Derivation.save` returns; another one is not read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeriveSettings:
+    """What shapes the output; part of the run manifest.
+
+    Attributes
+    ----------
+    journal_id : which journal
+    timeframes, calendar, session, overrides, rule_set : as in `BarEngine`
+    price_types : bars of what, each with an engine of its own
+    delay_ns, grace_ns : the watermark is a clock record's time less both
+    """
+
+    journal_id: str
+    timeframes: tuple[Timeframe, ...]
+    calendar: str = "24/7"
+    session: str | None = None
+    overrides: Overrides | None = None
+    rule_set: RuleSet
+    price_types: tuple[str, ...] = ("trade",)
+    delay_ns: int = 0
+    grace_ns: int = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """What some intervals gave.
+
+    Attributes
+    ----------
+    through : offset of the last record, a clock record
+    tables : canonical kinds and ``quarantine``, in their schemas, rows in order of offset
+    bars : events, schema BARS, in the order they became known
+    bar_offsets : per event, int64: the clock record that ends its interval
+    findings : counts of what was noticed
+    """
+
+    through: int
+    tables: dict[str, pa.Table]
+    bars: pa.Table
+    bar_offsets: I64
+    findings: Findings
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One price type: its normalizer, its engine, and the ticks at hand."""
+
+    price_type: str
+    normalizer: TickNormalizer
+    engine: BarEngine
+    ticks: Ticks | None = None
+    offsets: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    fed: int = 0
+    counted: Counter[str] = field(default_factory=Counter)
+    aside: Aside | None = None
+
+    def give(self, ticks: Ticks, offsets: I64) -> None:
+        """Put ticks in line, to be fed piece by piece, with the bars at hand that they change."""
+        self.ticks, self.offsets, self.fed = ticks, offsets, 0
+        self.bring_back(ticks.ts_event)
+
+    def bring_back(self, ts_event: I64) -> None:
+        """Have the bars at hand that some instants (ns) are in."""
+        if self.aside is not None:
+            self.aside.bring_back(self.engine, ts_event)
+
+    def feed(self, to: int) -> BarEvents:
+        """Feed the ticks in line up to a row (exclusive)."""
+        if self.ticks is None or to <= self.fed:
+            return NO_EVENTS
+        rows = slice(self.fed, to)
+        self.fed = to
+        return self.engine.apply(chosen(self.ticks, rows))
+
+    def row_of(self, offset: int) -> int:
+        """Return the first row in line at or after an offset."""
+        return int(np.searchsorted(self.offsets, offset))
+
+
+class Derivation:
+    """Derives ticks, bars and findings from a journal's records, interval by interval.
+
+    Parameters
+    ----------
+    settings : what to build
+    parser : of the journal's source
+    history : the trades admitted before
+    aside : folder for bars of finished sessions; None keeps all in memory
+    """
+
+    def __init__(
+        self,
+        settings: DeriveSettings,
+        parser: MessageParser,
+        history: TradeHistory,
+        aside: Path | None = None,
+    ) -> None:
+        self.settings, self.history = settings, history
+        self._aside = aside
+        self._parser = parser
+        self._dates = identity_dates(
+            settings.calendar,
+            new_york=settings.rule_set.anchoring == "ny_day",
+            overrides=settings.overrides,
+        )
+        self._lanes = [self._lane(price_type) for price_type in settings.price_types]
+        self._connectivity = Connectivity()
+        self._repairs = self._repairs_with(CorrectionBook())
+        self.through = -1
+        self.watermark_ns: int | None = None
+
+    def _lane(self, price_type: str) -> _Lane:
+        s = self.settings
+        return _Lane(
+            price_type,
+            TickNormalizer(rule_set=s.rule_set, price_type=price_type, session_dates=self._dates),
+            BarEngine(
+                s.timeframes,
+                calendar=s.calendar,
+                session=s.session,
+                rule_set=s.rule_set,
+                price_type=price_type,
+                watermark="clock",
+                overrides=s.overrides,
+            ),
+            aside=None if self._aside is None else Aside(self._aside / price_type),
+        )
+
+    def _repairs_with(self, book: CorrectionBook) -> Repairs | None:
+        for lane in self._lanes:
+            if lane.price_type == "trade":
+                return Repairs(lane.engine, self.history, self._dates, book, lane.bring_back)
+        return None
+
+    @property
+    def engines(self) -> Mapping[str, BarEngine]:
+        """The engine of each price type."""
+        return {lane.price_type: lane.engine for lane in self._lanes}
+
+    # -- records in ----------------------------------------------------------------------------
+
+    def apply(self, records: pa.Table) -> Derived:
+        """Take whole intervals: records of schema STORED that follow on, the last a clock's.
+
+        Raises
+        ------
+        StateError
+            If they do not follow on what was applied before, or end without a clock record.
+        """
+        self._check(records)
+        batch = one_batch(records)
+        parsed = self._parser.parse(batch)
+        tables, findings, refused = self._admit(parsed, Arrivals(batch))
+        corrections = tables.get("corrections")
+        if "trades" in tables:
+            self.history.extend(tables["trades"])
+        walked = list(self._walk(records, tables, corrections))
+        tables["quarantine"] = quarantined(refused, records)
+        self.through = int(records["offset"][-1].as_py())
+        return Derived(
+            through=self.through,
+            tables={name: table for name, table in tables.items() if len(table)},
+            bars=pa.concat_tables([BARS.empty_table(), *(bars for _, bars in walked)]),
+            bar_offsets=np.repeat(
+                np.array([offset for offset, _ in walked], np.int64),
+                [len(bars) for _, bars in walked],
+            ),
+            findings=Findings.merge([findings, self._counted()]),
+        )
+
+    def _check(self, records: pa.Table) -> None:
+        if not len(records) or records["kind"][-1].as_py() != CLOCK:
+            raise StateError("records: must end with a clock record; read up to the next one")
+        first = int(records["offset"][0].as_py())
+        if self.through >= 0 and first != self.through + 1:
+            raise StateError(
+                f"records: the first offset was {first}, expected {self.through + 1}; the "
+                "records must follow on what was applied before"
+            )
+
+    def _admit(
+        self, parsed: Parsed, arrivals: "Arrivals"
+    ) -> tuple[dict[str, pa.Table], Findings, list[BadRow]]:
+        """Normalize what was parsed; return canonical tables, findings and refused rows."""
+        tables = {
+            kind: arrivals.complete(kind, table, self._dates)
+            for kind, table in parsed.tables.items()
+        }
+        refused = list(parsed.bad)
+        found = [bad_rows(parsed.bad)]
+        found += [
+            Findings.of("unparsed_message", n, (Example(0, "", kind),))
+            for kind, n in parsed.unparsed.items()
+        ]
+        for batch in (parsed.trades, parsed.quotes):
+            if batch is None or not len(batch):
+                continue
+            done = self._normalize(batch)
+            refused += (row for one in done[:1] for row in one.quarantined if row not in batch.bad)
+            found += [one.findings for one in done]
+            tables |= arrivals.ticks(batch, done[0] if done else None, self._dates, parsed)
+        return tables, Findings.merge(found), refused
+
+    def _normalize(self, batch: Batch) -> list[Normalized]:
+        """Put a batch through the normalizers that take it, and their ticks in line."""
+        out = []
+        for lane in self._lanes:
+            if (lane.price_type == "trade") != isinstance(batch, TradeBatch):
+                continue
+            sealed = lane.normalizer.sealed_dates_of(batch)
+            first = int(batch.row[0])
+            lane.normalizer.unseal(self.history.ids(d, before_offset=first) for d in sealed)
+            done = lane.normalizer.apply(batch)
+            rows = batch.row if done.admitted is None else batch.row[done.admitted]
+            lane.give(done.ticks, rows)
+            out.append(done)
+        return out
+
+    # -- interval by interval ----------------------------------------------------------------------
+
+    def _walk(
+        self, records: pa.Table, tables: dict[str, pa.Table], corrections: pa.Table | None
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Feed ticks up to each cut, let it happen, and yield the bars of each interval."""
+        trades = tables.get("trades")
+        messages = correction_messages(corrections) if corrections is not None else []
+        happened: list[int | None] = []
+        pieces: dict[str, list[BarEvents]] = {lane.price_type: [] for lane in self._lanes}
+        for cut in cuts_of(records, messages):
+            for lane in self._lanes:
+                pieces[lane.price_type] += self._feed(lane, cut.offset, trades)
+            if cut.kind == CONTROL:
+                self._control(records, cut.row)
+            elif cut.kind == CLOCK:
+                known = int(records["ts_recv"][cut.row].as_py())
+                for bars in self._confirm(known, pieces):
+                    yield cut.offset, bars
+            elif self._repairs is not None:
+                message, at, events = self._repairs.correct(messages[cut.row])
+                messages[cut.row] = message
+                happened.append(at)
+                pieces["trade"].append(events)
+        if corrections is not None and self._repairs is not None:
+            tables["corrections"] = resolved(corrections, messages, happened)
+
+    def _feed(self, lane: _Lane, offset: int, trades: pa.Table | None) -> Iterator[BarEvents]:
+        """Feed a lane the ticks before an offset; those that a correction is about one by one."""
+        to = lane.row_of(offset)
+        repairs = self._repairs
+        if lane.price_type == "trade" and trades is not None and repairs is not None:
+            start = lane.fed
+            for hit, _ in repairs.concerned(trades.slice(start, to - start)):
+                yield lane.feed(start + hit)
+                yield self._admit_corrected(lane, repairs, trades, start + hit)
+        yield lane.feed(to)
+
+    def _admit_corrected(
+        self, lane: _Lane, repairs: Repairs, trades: pa.Table, row: int
+    ) -> BarEvents:
+        ticks = lane.ticks
+        if ticks is None:
+            return NO_EVENTS
+        lane.fed = row + 1
+        return repairs.admit(trades.slice(row, 1), ticks, int(ticks.known_at[row]))
+
+    def _confirm(self, known: int, pieces: dict[str, list[BarEvents]]) -> Iterator[pa.Table]:
+        """Move the watermark, and yield the interval's bars, one price type after the other."""
+        self.watermark_ns = known - self.settings.delay_ns - self.settings.grace_ns
+        for lane in self._lanes:
+            mine = pieces[lane.price_type]
+            mine.append(lane.engine.advance(self.watermark_ns, known))
+            events = BarEvents.join(mine)
+            pieces[lane.price_type] = []
+            if len(events):
+                yield self._with_partial(events.to_arrow())
+
+    def _with_partial(self, bars: pa.Table) -> pa.Table:
+        partial = self._connectivity.partial(i64_of(bars["ts_open"]), i64_of(bars["ts_close"]))
+        if not partial.any():
+            return bars
+        at = bars.column_names.index("partial")
+        return bars.set_column(at, bars.field("partial"), pa.array(partial))
+
+    def _control(self, records: pa.Table, row: int) -> None:
+        connection = tuple(int(records[n][row].as_py()) for n in ("conn_started_ns", "conn_id"))
+        at = int(records["ts_recv"][row].as_py())
+        event = json.loads(records["payload"][row].as_py()).get("event")
+        if event == "connected":
+            self._connectivity.connected((connection[0], connection[1]), at)
+        elif event == "disconnected":
+            self._connectivity.disconnected((connection[0], connection[1]), at)
+        elif event == "started":
+            self._connectivity.lost(at)
+
+    def _counted(self) -> Findings:
+        """Return what the engines have counted since the last time."""
+        parts = []
+        for lane in self._lanes:
+            now = Counter({n: lane.engine.counts[n] for n in ("late", "outside_session")})
+            parts += [Findings.of(name, n) for name, n in (now - lane.counted).items()]
+            lane.counted = now
+        return Findings.merge(parts)
+
+    # -- memory ------------------------------------------------------------------------------------
+
+    def put_aside(self) -> None:
+        """Take finished sessions out of memory; what comes for them later brings them back.
+
+        All trades up to the last record must be in the lake by then.
+        """
+        for lane in self._lanes:
+            if lane.aside is not None:
+                lane.aside.put(lane.engine)
+            held = lane.normalizer.held_dates
+            if len(held) > SESSIONS_KEPT:
+                lane.normalizer.seal(held[-SESSIONS_KEPT])
+
+    def tidy(self) -> None:
+        """Delete what was put aside and is not part of the state that was saved last."""
+        for lane in self._lanes:
+            if lane.aside is not None:
+                lane.aside.tidy()
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def save(self) -> bytes:
+        """Return the state after the last record applied, as bytes.
+
+        Trade ids are not in it: they are read back from canonical trades as they are needed.
+        """
+        head = {
+            "format": STATE_FORMAT,
+            "through": self.through,
+            "watermark_ns": self.watermark_ns,
+            "streams": self._parser.streams,
+            "connectivity": self._connectivity.save(),
+            "corrections": self._repairs.book.save() if self._repairs else None,
+            "dates": {
+                lane.price_type: [*lane.normalizer.held_dates, *lane.normalizer.sealed_dates]
+                for lane in self._lanes
+            },
+            "aside": {
+                lane.price_type: sorted(lane.aside.index.items()) if lane.aside else []
+                for lane in self._lanes
+            },
+            "counted": {lane.price_type: dict(lane.counted) for lane in self._lanes},
+        }
+        parts = [json.dumps(head).encode(), self._parser.state()]
+        parts += [lane.engine.save().to_bytes() for lane in self._lanes]
+        return msgspec.msgpack.encode(parts)
+
+    def load(self, state: bytes) -> None:
+        """Go on where `save` was called; the parser must have been made of the same state.
+
+        Raises
+        ------
+        StateError
+            If the bytes are not such a state, or of other settings.
+        """
+        head, _, engines = read_state(state)
+        for lane, saved in zip(self._lanes, engines, strict=True):
+            lane.engine.load(EngineState.from_bytes(saved))
+            lane.normalizer.mark_sealed(head["dates"][lane.price_type])
+            lane.counted = Counter(head["counted"][lane.price_type])
+            if lane.aside is not None:
+                lane.aside.index = dict(head["aside"][lane.price_type])
+        self._connectivity = Connectivity.load(head["connectivity"])
+        if head["corrections"] is not None:
+            self._repairs = self._repairs_with(CorrectionBook.load(head["corrections"]))
+        self.through, self.watermark_ns = head["through"], head["watermark_ns"]
+
+
+def read_state(state: bytes) -> tuple[dict[str, Any], bytes, list[bytes]]:
+    """Return the head, the parser's state and the engines' states of what `Derivation.save` gave.
+
+    Raises
+    ------
+    StateError
+        If it is of another format.
+    """
+    try:
+        head, parser, *engines = msgspec.msgpack.decode(state)
+        facts = json.loads(head)
+        found = facts["format"]
+    except (msgspec.DecodeError, ValueError, KeyError, TypeError) as problem:
+        raise StateError(f"saved state cannot be read ({problem}); replay the journal") from problem
+    if found != STATE_FORMAT:
+        raise StateError(f"saved state: format was {found}, expected {STATE_FORMAT}; replay")
+    facts["streams"] = tuple(StreamKey(*key) for key in facts["streams"])
+    return facts, parser, engines

@@ -1,0 +1,101 @@
+"""Bars that are kept, beside the same bars computed anew from the canonical trades."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from marketpipe.domain.schemas import BARS
+from marketpipe.lake import LakeTable
+from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.fresh import FreshBars
+from marketpipe.pipelines.lakereads import Days, read_rows
+from marketpipe.pipelines.restate import IDENTITY, Restatement, restate
+
+_UNIT_DAYS = {"d": 1, "w": 7}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which bars are computed anew.
+
+    Attributes
+    ----------
+    source, feed : the series' vendor and feed
+    symbols : those to look at
+    first_ns, last_ns : bars that hold an instant of this range, both inclusive, ns
+    closed_ns : only bars that end at or before this, ns
+    """
+
+    source: str
+    feed: str
+    symbols: tuple[str, ...]
+    first_ns: int
+    last_ns: int
+    closed_ns: int
+
+
+def restatement(
+    tables: Mapping[str, LakeTable],
+    settings: DeriveSettings,
+    scope: Scope,
+    dates: Days,
+    *,
+    workers: int = 1,
+) -> Restatement:
+    """Compute the bars of a scope from canonical trades, and compare them with those kept.
+
+    Parameters
+    ----------
+    tables : of the lake
+    settings : what the bars are
+    dates : session dates of the scope
+    """
+    wide = Days(dates.first - _reach(settings), dates.last + _reach(settings))
+    mine = (ds.field("source") == scope.source) & (ds.field("feed") == scope.feed)
+    trades, corrections = (
+        read_rows(tables[name], wide, scope.symbols, mine) for name in ("trades", "corrections")
+    )
+    fresh = FreshBars(settings).of_trades(trades, corrections, workers=workers)
+    return restate(within(kept(tables["bars"], settings, scope, wide), scope), within(fresh, scope))
+
+
+def kept(bars: LakeTable, settings: DeriveSettings, scope: Scope, dates: Days) -> pa.Table:
+    """Return the last revision of each bar that is kept, void ones included."""
+    session = FreshBars(settings).engine("trade").session
+    condition = (
+        (ds.field("source") == scope.source)
+        & (ds.field("feed") == scope.feed)
+        & (ds.field("price_type") == "trade")
+        & (ds.field("rule_set") == settings.rule_set.name)
+        & (ds.field("session") == session)
+        & ds.field("timeframe").isin([str(tf) for tf in settings.timeframes])
+    )
+    return latest(read_rows(bars, dates, scope.symbols, condition))
+
+
+def latest(bars: pa.Table) -> pa.Table:
+    """Return the last revision of each bar."""
+    frame = pl.from_arrow(bars)
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError("bars: expected a table")
+    last = frame.sort("revision").unique(list(IDENTITY), keep="last", maintain_order=True)
+    return last.to_arrow().cast(BARS)
+
+
+def within(bars: pa.Table, scope: Scope) -> pa.Table:
+    """Return the bars that a scope asks for, of its symbols."""
+    return bars.filter(
+        (pc.field("ts_open") <= scope.last_ns)
+        & (pc.field("ts_close") > scope.first_ns)
+        & (pc.field("ts_close") <= scope.closed_ns)
+    )
+
+
+def _reach(settings: DeriveSettings) -> int:
+    """Return how many days a bar may reach beyond the session of one of its ticks."""
+    longest = max((tf.n * _UNIT_DAYS.get(tf.unit, 0) for tf in settings.timeframes), default=0)
+    return longest if longest > 1 else 0

@@ -1,0 +1,264 @@
+"""The live pipeline: a journal's records to bars in the store and rows in the lake, for good."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+
+from marketpipe.domain.batches import StreamKey
+from marketpipe.domain.findings import Findings
+from marketpipe.domain.records import CLOCK
+from marketpipe.domain.units import NANOS
+from marketpipe.errors import StorageError
+from marketpipe.journal import Journal
+from marketpipe.lake import LakeTable
+from marketpipe.pipelines.arrivals import intervals
+from marketpipe.pipelines.derive import Derivation, DeriveSettings, read_state
+from marketpipe.pipelines.history import TradeHistory
+from marketpipe.pipelines.lakehistory import LakeTrades
+from marketpipe.pipelines.lakesink import LakeSink
+from marketpipe.pipelines.rawlog import raw_records, records_from
+from marketpipe.sources.parsed import MessageParser
+from marketpipe.store import BarRepository, Checkpoint, CheckpointStore, FindingsStore
+
+MakeParser = Callable[[tuple[StreamKey, ...], bytes], MessageParser]
+AtBoundary = Callable[[str], None]
+"""Called with its name before and after every write; tests kill the process there."""
+
+FLUSH_NS: Final = 60 * NANOS
+FLUSH_ROWS: Final = 1_000_000
+FLUSHES_PER_CHECKPOINT: Final = 5
+
+
+def nowhere(_name: str) -> None:
+    """Do nothing at a boundary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSettings:
+    """How a live pipeline writes.
+
+    Attributes
+    ----------
+    derive : what it builds
+    versions : of code, rules and calendar; a checkpoint of others is not used
+    flush_ns : time of receipt between two flushes to the lake, ns
+    flush_rows : rows waiting that make a flush due earlier
+    flushes_per_checkpoint : how many flushes there are to a checkpoint
+    """
+
+    derive: DeriveSettings
+    versions: dict[str, str]
+    flush_ns: int = FLUSH_NS
+    flush_rows: int = FLUSH_ROWS
+    flushes_per_checkpoint: int = FLUSHES_PER_CHECKPOINT
+
+
+@dataclass(slots=True)
+class LivePipeline:
+    """Derives one journal into the store and the lake, with an exactly-once effect.
+
+    Make it with `LivePipeline.open`. It follows the journal, whoever writes it; a message is
+    durable there before anything derived from it can be seen.
+
+    Attributes
+    ----------
+    findings : what was noticed, from the beginning of the journal
+    confirmed : bar events handed to the store since it was opened
+    through : offset of the last record that was derived, -1 for none
+    """
+
+    settings: LiveSettings
+    journal: Journal
+    _repository: BarRepository
+    _tables: dict[str, LakeTable]
+    _make_parser: MakeParser
+    _aside: Path
+    _at_boundary: AtBoundary = nowhere
+    findings: Findings = field(default_factory=Findings)
+    confirmed: int = 0
+    _derivation: Derivation = field(init=False)
+    _sink: LakeSink = field(init=False)
+    _flushed_ns: int | None = None
+    _flushes: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the pipeline in checkpoints, findings and the lake's commits."""
+        return f"live/{self.settings.derive.journal_id}"
+
+    @property
+    def through(self) -> int:
+        """Offset of the last record that was derived, -1 for none."""
+        return self._derivation.through
+
+    @property
+    def derivation(self) -> Derivation:
+        """What turns records into bars."""
+        return self._derivation
+
+    async def start(self) -> None:
+        """Go on from the last checkpoint, or from the first record.
+
+        Raises
+        ------
+        StorageError
+            If the journal lacks records that were derived already and the lake lacks them too.
+        """
+        checkpoints = CheckpointStore(self._repository.database)
+        journal_id = self.settings.derive.journal_id
+        saved = await checkpoints.load(self.name, journal_id)
+        self._sink = LakeSink(self._tables, self.name, self._at_boundary)
+        if saved is not None and not await asyncio.to_thread(self._is_usable, saved):
+            await checkpoints.discard(self.name, journal_id)
+            saved = None
+        await asyncio.to_thread(self._mend_journal, saved)
+        await asyncio.to_thread(self._resume, saved)
+
+    def _is_usable(self, saved: Checkpoint) -> bool:
+        """Tell whether all that a checkpoint builds on is there, and was made as it would be now.
+
+        Where a table was lost, everything is derived again from the first record: what the other
+        tables and the store have is left as it is, and the lost one fills up.
+        """
+        reached = self._sink.versions().values()
+        complete = all(version is not None and version >= saved.offset for version in reached)
+        return complete and dict(saved.versions) == self.settings.versions
+
+    def _resume(self, saved: Checkpoint | None) -> None:
+        s = self.settings.derive
+        base = 0 if saved is None else saved.offset + 1
+        history = TradeHistory(LakeTrades(self._tables["trades"], s.journal_id), base)
+        if saved is None:
+            self._derivation = Derivation(s, self._make_parser((), b""), history, self._aside)
+            return
+        found, blob = msgspec.msgpack.decode(saved.state, type=tuple[bytes, bytes])
+        self.findings = Findings.from_json(found)
+        head, parser_state, _ = read_state(blob)
+        parser = self._make_parser(head["streams"], parser_state)
+        self._derivation = Derivation(s, parser, history, self._aside)
+        self._derivation.load(blob)
+
+    def _mend_journal(self, saved: Checkpoint | None) -> None:
+        """Give back to a journal that lost its end what the raw lake has of it."""
+        reached = self._sink.versions()
+        known = [-1 if version is None else version for version in reached.values()]
+        beyond = max(-1 if saved is None else saved.offset, *known)
+        missing_from = self.journal.next_offset
+        if beyond < missing_from:
+            return
+        raw = self._tables["raw"]
+        if reached["raw"] is None or reached["raw"] < beyond:
+            raise StorageError(
+                f"journal {self.journal.journal_id}: ends before offset {missing_from}, but "
+                f"records up to {beyond} were derived and the raw lake ends at {reached['raw']}; "
+                "restore the data folder from a backup, or move it away and begin anew"
+            )
+        for batch in raw_records(raw, self.journal.journal_id, missing_from):
+            self.journal.append(batch.select(batch.schema.names[2:]))
+
+    # -- records -----------------------------------------------------------------------------------
+
+    async def append(self, records: pa.RecordBatch) -> None:
+        """Append records to the journal; they are durable on return."""
+        self._at_boundary("journal:before")
+        await asyncio.to_thread(self.journal.append, records)
+        self._at_boundary("journal:after")
+
+    async def catch_up(self) -> None:
+        """Derive what the journal has, up to its last clock record."""
+        reader = self.journal.reader()
+        try:
+            last = await asyncio.to_thread(reader.last, CLOCK)
+            if last is None or last <= self.through:
+                return
+            async for records in _threaded(
+                intervals(records_from(self.through + 1, reader, self._tables["raw"]))
+            ):
+                await self._take(records)
+        finally:
+            reader.close()
+
+    async def _take(self, records: pa.Table) -> None:
+        derived = await asyncio.to_thread(self._derivation.apply, records)
+        self._at_boundary("store:before")
+        await self._repository.add(derived.bars)
+        self._at_boundary("store:after")
+        self.confirmed += len(derived.bars)
+        self.findings += derived.findings
+        self._sink.add(records, derived)
+        await self._flush_if_due(records)
+
+    async def _flush_if_due(self, records: pa.Table) -> None:
+        now = int(records["ts_recv"][-1].as_py())
+        if self._flushed_ns is None:
+            self._flushed_ns = int(records["ts_recv"][0].as_py())
+        due = now - self._flushed_ns >= self.settings.flush_ns
+        if due or self._sink.waiting >= self.settings.flush_rows:
+            self._flushed_ns = now
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Append what waits to the lake; now and then also save a checkpoint."""
+        if not self._sink.waiting:
+            return
+        through = await asyncio.to_thread(self._sink.flush)
+        self._derivation.history.flushed(through)
+        self._flushes += 1
+        if self._flushes % self.settings.flushes_per_checkpoint == 0:
+            await self.checkpoint()
+
+    async def checkpoint(self) -> None:
+        """Save a checkpoint, and let the journal delete what nothing needs any more."""
+        await self._flush_rest()
+        if self.through < 0:
+            return
+        await asyncio.to_thread(self._sink.mark, self.through)
+        await asyncio.to_thread(self._derivation.put_aside)
+        state = await asyncio.to_thread(self._derivation.save)
+        blob = msgspec.msgpack.encode((self.findings.to_json(), state))
+        database = self._repository.database
+        self._at_boundary("checkpoint:before")
+        await CheckpointStore(database).save(
+            Checkpoint(
+                pipeline=self.name,
+                journal_id=self.settings.derive.journal_id,
+                offset=self.through,
+                versions=self.settings.versions,
+                state=blob,
+                saved_at_ns=self._flushed_ns or 0,
+            )
+        )
+        self._at_boundary("checkpoint:after")
+        await FindingsStore(database).save(self.name, self.findings)
+        await asyncio.to_thread(self._derivation.tidy)
+        await asyncio.to_thread(self.journal.retain, self.through + 1)
+        self._at_boundary("retain:after")
+
+    async def _flush_rest(self) -> None:
+        if self._sink.waiting:
+            through = await asyncio.to_thread(self._sink.flush)
+            self._derivation.history.flushed(through)
+
+    async def stop(self) -> None:
+        """Flush, save a checkpoint, and let go of nothing: the caller closes what it opened."""
+        await self.checkpoint()
+
+
+async def _threaded(tables: Iterator[pa.Table]) -> AsyncIterator[pa.Table]:
+    """Read the next table in a thread while the one before it is worked on."""
+
+    def step() -> pa.Table | None:
+        return next(tables, None)
+
+    upcoming = asyncio.create_task(asyncio.to_thread(step))
+    try:
+        while (table := await upcoming) is not None:
+            upcoming = asyncio.create_task(asyncio.to_thread(step))
+            yield table
+    finally:
+        await asyncio.wait([upcoming])

@@ -1,0 +1,92 @@
+"""Opening what a live pipeline writes to, and letting go of it again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from marketpipe.domain.calendars import library_version
+from marketpipe.journal import Durability, SqliteJournal
+from marketpipe.journal.sqlite import SEGMENT_BYTES
+from marketpipe.lake import LakeTable
+from marketpipe.lake.table import Compression
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.derive import STATE_FORMAT, DeriveSettings
+from marketpipe.pipelines.lakesink import TABLES
+from marketpipe.pipelines.live import AtBoundary, LivePipeline, LiveSettings, MakeParser, nowhere
+from marketpipe.store import BarRepository
+
+
+def versions_of(derive: DeriveSettings) -> dict[str, str]:
+    """Return what a checkpoint must share with the program that goes on from it."""
+    return {
+        "code": f"{version('marketpipe')}/{STATE_FORMAT}",
+        "rules": derive.rule_set.digest,
+        "calendar": f"{derive.calendar}/{library_version()}",
+        "bars": "/".join(
+            (
+                ",".join(str(tf) for tf in derive.timeframes),
+                ",".join(derive.price_types),
+                derive.session or "",
+                f"{derive.delay_ns}+{derive.grace_ns}",
+            )
+        ),
+    }
+
+
+@asynccontextmanager
+async def live_pipeline(
+    folder: DataFolder,
+    settings: LiveSettings,
+    make_parser: MakeParser,
+    *,
+    durability: Durability = "process",
+    compression: Compression = "zstd",
+    segment_bytes: int = SEGMENT_BYTES,
+    at_boundary: AtBoundary = nowhere,
+) -> AsyncIterator[LivePipeline]:
+    """Open a pipeline where it stopped, and close what it used at the end.
+
+    Parameters
+    ----------
+    folder : where everything is kept
+    settings : what is built, and how it is written
+    make_parser : makes the parser of the journal's source from streams and state
+    durability, segment_bytes : of the journal
+    compression : of the lake
+    at_boundary : see `LivePipeline`
+
+    Raises
+    ------
+    StorageError
+        If the journal has a writer already, or something cannot be opened.
+    """
+    journal_id = settings.derive.journal_id
+    journal = await asyncio.to_thread(
+        SqliteJournal,
+        folder.journal(journal_id),
+        journal_id,
+        durability=durability,
+        segment_bytes=segment_bytes,
+    )
+    try:
+        tables = {
+            name: await asyncio.to_thread(
+                LakeTable.open, folder.lake, name, compression=compression
+            )
+            for name in TABLES
+        }
+        async with await BarRepository.open(folder.store_url) as repository:
+            pipeline = LivePipeline(
+                settings,
+                journal,
+                repository,
+                tables,
+                make_parser,
+                folder.aside(journal_id),
+                at_boundary,
+            )
+            await pipeline.start()
+            yield pipeline
+    finally:
+        journal.close()

@@ -1,0 +1,102 @@
+"""The records of a journal from any offset: the journal itself, and before it the raw lake."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from marketpipe.domain.records import STORED
+from marketpipe.errors import JournalError, LakeError
+from marketpipe.journal import JournalReader
+from marketpipe.lake import LakeTable
+
+CHUNK: Final = 400_000
+"""Records of the raw lake that are sorted by offset at a time."""
+
+
+def records_from(
+    offset: int, reader: JournalReader, raw: LakeTable | None
+) -> Iterator[pa.RecordBatch]:
+    """Yield a journal's records from an offset (inclusive) to what is durable at the call.
+
+    Parameters
+    ----------
+    reader : of the journal
+    raw : table ``raw`` of the lake, for what the journal no longer has; None if there is none
+
+    Raises
+    ------
+    JournalError
+        If records are in neither.
+    """
+    kept_from = reader.first_offset
+    if offset < kept_from:
+        if raw is None:
+            raise JournalError(
+                f"journal {reader.journal_id}: starts at offset {kept_from}, wanted {offset}; "
+                "there is no raw table in the lake to read what came before: restore a backup"
+            )
+        for batch in raw_records(raw, reader.journal_id, offset, kept_from):
+            offset = int(batch["offset"][-1].as_py()) + 1
+            yield batch
+        if offset < kept_from:
+            raise JournalError(
+                f"journal {reader.journal_id}: starts at offset {kept_from}, and the raw table of "
+                f"the lake ends before offset {offset}; restore a backup of the data folder"
+            )
+    yield from reader.read(offset)
+
+
+def raw_records(
+    raw: LakeTable, journal_id: str, first: int, end: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield records of the raw lake in order of offset, from ``first`` to ``end`` (exclusive).
+
+    Raises
+    ------
+    LakeError
+        If offsets are missing or doubled, or a file cannot be read.
+    """
+    files = raw.files()
+    if not files:
+        return
+    connection = duckdb.connect()
+    try:
+        last = _last_offset(connection, files, journal_id)
+        stop = last + 1 if end is None else min(end, last + 1)
+        for start in range(first, stop, CHUNK):
+            yield from _chunk(connection, files, journal_id, start, min(start + CHUNK, stop))
+    except duckdb.Error as problem:
+        raise LakeError(
+            f"table raw: cannot be read ({problem}); `marketpipe lake files raw` lists its files"
+        ) from problem
+    finally:
+        connection.close()
+
+
+def _last_offset(connection: duckdb.DuckDBPyConnection, files: list[str], journal_id: str) -> int:
+    found = connection.execute(
+        'SELECT max("offset") FROM read_parquet($files) WHERE journal_id = $journal',
+        {"files": files, "journal": journal_id},
+    ).fetchall()
+    return -1 if found[0][0] is None else int(found[0][0])
+
+
+def _chunk(
+    connection: duckdb.DuckDBPyConnection, files: list[str], journal_id: str, start: int, stop: int
+) -> Iterator[pa.RecordBatch]:
+    names = ", ".join(f'"{name}"' for name in STORED.names)
+    table: pa.Table = connection.sql(
+        f"""SELECT {names} FROM read_parquet($files, hive_partitioning = true,
+                hive_types = {{'source': VARCHAR}}, union_by_name = true)
+            WHERE journal_id = $journal AND "offset" >= $start AND "offset" < $stop
+            ORDER BY "offset" """,  # noqa: S608
+        params={"files": files, "journal": journal_id, "start": start, "stop": stop},
+    ).to_arrow_table()
+    if len(table) != stop - start:
+        raise LakeError(
+            f"table raw: holds {len(table)} records of journal {journal_id} at offsets {start} to "
+            f"{stop - 1}, expected {stop - start}; `marketpipe doctor` says what is missing"
+        )
+    yield from table.cast(STORED).to_batches()

@@ -1,0 +1,280 @@
+"""Bars rebuilt from the lake, and what they change: shown first, then written as revisions."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from marketpipe.domain.records import CLOCK
+from marketpipe.domain.schemas import BARS
+from marketpipe.errors import StorageError
+from marketpipe.journal import Journal, SqliteJournal
+from marketpipe.lake import LakeTable
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.lakereads import Days
+from marketpipe.pipelines.lakesink import TABLES
+from marketpipe.pipelines.ledgerbars import Scope, kept, latest, restatement, within
+from marketpipe.pipelines.live import MakeParser
+from marketpipe.pipelines.load import JOURNAL as LOADS
+from marketpipe.pipelines.rederive import of_raw
+from marketpipe.pipelines.restate import Difference, Restatement, restate
+from marketpipe.sources.records import RecordBuilder
+from marketpipe.store import BarRepository
+
+Origin: TypeAlias = Literal["raw", "canonical"]
+
+JOURNAL: Final = "rebuild"
+"""Name of the journal that says which rebuilds were written, and when."""
+
+_ALWAYS: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildJob:
+    """What to rebuild.
+
+    Attributes
+    ----------
+    folder : where it is kept
+    settings : the bars; ``journal_id`` says of which journal (for ``raw``)
+    make_parser : of that journal's source (for ``raw``)
+    origin : ``raw`` (every message again) or ``canonical`` (the trades of the lake)
+    symbols : only these; None for all
+    days : session dates, both inclusive
+    """
+
+    folder: DataFolder
+    settings: DeriveSettings
+    make_parser: MakeParser
+    origin: Origin
+    symbols: frozenset[str] | None
+    days: Days
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild found.
+
+    Attributes
+    ----------
+    parts : by series; bars that differ are in them
+    """
+
+    parts: tuple[Restatement, ...]
+
+    @property
+    def equal(self) -> int:
+        """How many bars agree."""
+        return sum(part.equal for part in self.parts)
+
+    @property
+    def absent(self) -> int:
+        """How many bars are not kept yet."""
+        return sum(len(part.absent) for part in self.parts)
+
+    @property
+    def changed(self) -> int:
+        """How many bars say something else."""
+        return sum(len(part.changed) for part in self.parts)
+
+    @property
+    def gone(self) -> int:
+        """How many kept bars have no trade."""
+        return sum(len(part.gone) for part in self.parts)
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """The first values that differ."""
+        return tuple(d for part in self.parts for d in part.differences)
+
+    def revisions(self, recorded_at: int) -> pa.Table:
+        """Return the revisions to add, schema BARS."""
+        tables = [part.revisions("rebuild", recorded_at) for part in self.parts]
+        return pa.concat_tables([BARS.empty_table(), *tables])
+
+    def __bool__(self) -> bool:
+        return any(self.parts)
+
+
+def plan(job: RebuildJob) -> Rebuilt:
+    """Compute the bars again, and compare them with those that are kept; nothing is written.
+
+    Raises
+    ------
+    LakeError
+        If tables cannot be read.
+    """
+    tables = {name: LakeTable.open(job.folder.lake, name) for name in TABLES}
+    if job.origin == "raw":
+        return Rebuilt(tuple(_from_raw(job, tables)))
+    return Rebuilt(tuple(_from_canonical(job, tables)))
+
+
+def _from_canonical(job: RebuildJob, tables: dict[str, LakeTable]) -> Iterator[Restatement]:
+    for (source, feed), symbols in _series(job, tables["trades"]).items():
+        scope = Scope(
+            source=source,
+            feed=feed,
+            symbols=symbols,
+            first_ns=0,
+            last_ns=_ALWAYS,
+            closed_ns=_closed_ns(tables, job, source, feed),
+        )
+        yield restatement(tables, job.settings, scope, job.days)
+
+
+def _from_raw(job: RebuildJob, tables: dict[str, LakeTable]) -> Iterator[Restatement]:
+    done = of_raw(job.settings, job.make_parser, tables["raw"])
+    if done.watermark_ns is None:
+        return
+    fresh = latest(done.history).filter(pc.field("coverage") != "void")
+    first, last = (pa.scalar(d, pa.int32()).cast(pa.date32()) for d in job.days)
+    fresh = fresh.filter((pc.field("session_date") >= first) & (pc.field("session_date") <= last))
+    if job.symbols is not None:
+        fresh = fresh.filter(pc.field("symbol").isin(pa.array(sorted(job.symbols))))
+    streams = fresh.select(["source", "feed"]).group_by(["source", "feed"]).aggregate([])
+    for row in sorted(streams.to_pylist(), key=str):
+        mine = fresh.filter(
+            (pc.field("source") == row["source"]) & (pc.field("feed") == row["feed"])
+        )
+        scope = Scope(
+            source=row["source"],
+            feed=row["feed"],
+            symbols=tuple(sorted(mine["symbol"].unique().to_pylist())),
+            first_ns=0,
+            last_ns=_ALWAYS,
+            closed_ns=done.watermark_ns,
+        )
+        there = kept(tables["bars"], job.settings, scope, job.days)
+        yield restate(within(there, scope), within(mine, scope))
+
+
+def _series(job: RebuildJob, trades: LakeTable) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the symbols of each (source, feed) that has trades in the range."""
+    files = trades.files(
+        [("session_date", ">=", day(job.days.first)), ("session_date", "<=", day(job.days.last))]
+    )
+    if not files:
+        return {}
+    names = ["source", "feed", "symbol"]
+    found = pl.scan_parquet(files).select(names).unique().collect()
+    series: dict[tuple[str, str], list[str]] = {}
+    for source, feed, symbol in sorted(found.rows()):
+        if job.symbols is None or symbol in job.symbols:
+            series.setdefault((source, feed), []).append(symbol)
+    return {key: tuple(symbols) for key, symbols in series.items()}
+
+
+def _closed_ns(tables: dict[str, LakeTable], job: RebuildJob, source: str, feed: str) -> int:
+    """Return up to when bars are final: the last clock of the feed, or when a file was loaded."""
+    clocks = _largest(
+        tables["raw"], "ts_recv", (pl.col("kind") == CLOCK) & (pl.col("source") == source)
+    )
+    loads = _largest(
+        tables["trades"],
+        "recorded_at",
+        (pl.col("journal_id") == LOADS) & (pl.col("source") == source) & (pl.col("feed") == feed),
+    )
+    return max(clocks - job.settings.delay_ns - job.settings.grace_ns, loads)
+
+
+def _largest(table: LakeTable, column: str, condition: pl.Expr) -> int:
+    files = table.files()
+    if not files:
+        return 0
+    rows = pl.scan_parquet(files, hive_partitioning=True)
+    return int(rows.filter(condition).select(pl.col(column).max()).collect().item() or 0)
+
+
+async def write(job: RebuildJob, rebuilt: Rebuilt, now_ns: int) -> int:
+    """Write what a rebuild found as revisions; return how many. The same again writes nothing.
+
+    Parameters
+    ----------
+    now_ns : when the revisions become known, ns
+
+    Raises
+    ------
+    StorageError
+        If something cannot be written; planning and writing again goes on from there.
+    """
+    with SqliteJournal(job.folder.journal(JOURNAL), JOURNAL) as journal:
+        begun = unfinished(journal)
+        recorded_at = begun.recorded_at if begun is not None else now_ns
+        bars = rebuilt.revisions(recorded_at)
+        if not len(bars):
+            return 0
+        if begun is not None and begun.rows != len(bars):
+            raise StorageError(
+                f"journal {JOURNAL}: a rebuild of {begun.rows} revisions broke off, and this one "
+                f"makes {len(bars)}; run the one that broke off again first ({begun.job})"
+            )
+        offset = (
+            begun.offset
+            if begun is not None
+            else _note(
+                journal, recorded_at, {"event": "rebuild", "job": described(job), "rows": len(bars)}
+            )
+        )
+        async with await BarRepository.open(job.folder.store_url) as store:
+            await store.add(bars)
+        LakeTable.open(job.folder.lake, "bars").append(
+            bars,
+            app_id="rebuild/bars",
+            through=offset,
+            offsets=np.full(len(bars), offset, np.int64),
+        )
+        _note(journal, recorded_at, {"event": "rebuilt", "first": offset})
+        return len(bars)
+
+
+class Begun(NamedTuple):
+    """A rebuild that was begun and not finished."""
+
+    offset: int
+    recorded_at: int
+    job: str
+    rows: int
+
+
+def unfinished(journal: Journal) -> Begun | None:
+    """Return the rebuild that broke off, if one did."""
+    begun = None
+    reader = journal.reader()
+    try:
+        for batch in reader.read(reader.first_offset):
+            for row in batch.to_pylist():
+                facts = json.loads(row["payload"])
+                if facts["event"] == "rebuild":
+                    begun = Begun(row["offset"], row["ts_recv"], facts["job"], facts["rows"])
+                else:
+                    begun = None
+    finally:
+        reader.close()
+    return begun
+
+
+def described(job: RebuildJob) -> str:
+    """Say in one line what is rebuilt."""
+    symbols = "all symbols" if job.symbols is None else ",".join(sorted(job.symbols))
+    return f"{job.origin}, {symbols}, {day(job.days.first)} to {day(job.days.last)}"
+
+
+def _note(journal: Journal, now_ns: int, facts: dict[str, str | int]) -> int:
+    builder = RecordBuilder(
+        source=JOURNAL, feed="", stream=JOURNAL, conn_id=0, conn_started_ns=now_ns
+    )
+    builder.add_control(facts, now_ns)
+    return journal.append(builder.take())
+
+
+def day(number: int) -> date:
+    """Return the date of a number of days since 1970-01-01."""
+    return date(1970, 1, 1) + timedelta(days=number)

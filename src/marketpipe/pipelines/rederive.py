@@ -1,0 +1,70 @@
+"""A journal derived once more, from its records alone: what live must agree with."""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from marketpipe.domain.findings import Findings
+from marketpipe.domain.schemas import BARS
+from marketpipe.journal import JournalReader
+from marketpipe.lake import LakeTable
+from marketpipe.pipelines.arrivals import intervals
+from marketpipe.pipelines.derive import Derivation, DeriveSettings
+from marketpipe.pipelines.live import MakeParser
+from marketpipe.pipelines.rawlog import raw_records, records_from
+from marketpipe.pipelines.spoolhistory import SpooledHistory
+
+
+@dataclass(frozen=True, slots=True)
+class Rederived:
+    """What a journal's records give.
+
+    Attributes
+    ----------
+    history : every revision, schema BARS, in the order they became known
+    watermark_ns : of the last clock record; None without one
+    through : offset of that record, -1 without one
+    findings : what was noticed
+    """
+
+    history: pa.Table
+    watermark_ns: int | None
+    through: int
+    findings: Findings
+
+
+def rederive(
+    settings: DeriveSettings, make_parser: MakeParser, records: Iterable[pa.RecordBatch]
+) -> Rederived:
+    """Derive records from offset 0 on; nothing but them is read.
+
+    Parameters
+    ----------
+    records : of schema STORED, by offset, from the journal's first on
+    """
+    bars = [BARS.empty_table()]
+    findings = Findings()
+    with tempfile.TemporaryDirectory(prefix="marketpipe-rederive-") as folder:
+        derivation = Derivation(settings, make_parser((), b""), SpooledHistory(Path(folder)))
+        for piece in intervals(iter(records)):
+            derived = derivation.apply(piece)
+            bars.append(derived.bars)
+            findings += derived.findings
+        return Rederived(
+            pa.concat_tables(bars), derivation.watermark_ns, derivation.through, findings
+        )
+
+
+def of_journal(
+    settings: DeriveSettings, make_parser: MakeParser, reader: JournalReader, raw: LakeTable
+) -> Rederived:
+    """Derive a journal; what it no longer has is read from the raw lake."""
+    return rederive(settings, make_parser, records_from(0, reader, raw))
+
+
+def of_raw(settings: DeriveSettings, make_parser: MakeParser, raw: LakeTable) -> Rederived:
+    """Derive what the raw lake has of a journal."""
+    return rederive(settings, make_parser, raw_records(raw, settings.journal_id, 0))
