@@ -31,6 +31,7 @@ demo: $(VENV)/.run  ## generate one session of ticks, build bars, prove the root
 	$(BIN)/marketpipe demo
 
 test: $(VENV)/.dev  ## the whole test suite
+	tools/servers.sh
 	$(BIN)/python -m pytest
 
 torture: $(VENV)/.dev  ## kills, faults and instants in full; writes docs/torture.md

@@ -2,18 +2,19 @@
 
 import typer
 
-from marketpipe.cli.common import DEFAULT_DATA_DIR, DataDir
+from marketpipe.cli.common import settings
 
 
-def doctor(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Say what is installed, usable and missing, and how to mend it; exit 1 if something is broken.
+def doctor(ctx: typer.Context) -> None:
+    """Say what is installed, kept and missing, and how to mend it; exit 1 if something is broken.
 
     Example: marketpipe doctor
     """
+    from marketpipe.cli.wiring import folder_of
     from marketpipe.pipelines.doctor import checks
 
     broken = False
-    for check in checks(data_dir):
+    for check in checks(folder_of(settings(ctx))):
         print(f"{check.verdict:<8} {check.what}: {check.found}")
         if check.remedy:
             print(f"         {check.remedy}")

@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
-from marketpipe.cli.common import DEFAULT_DATA_DIR, DataDir, split
+from marketpipe.cli.common import settings, split
+from marketpipe.cli.sql import Knowledge
 
 
 class Kind(StrEnum):
     """What can be taken out."""
 
     BARS = "bars"
+    TRADES = "trades"
+    QUOTES = "quotes"
+    CORRECTIONS = "corrections"
 
 
 class Format(StrEnum):
@@ -31,14 +35,27 @@ class Layout(StrEnum):
 
 
 def export(
+    ctx: typer.Context,
     kind: Annotated[Kind, typer.Argument(help="What to take out.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File; for hive, a folder.")],
     symbols: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
     timeframes: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="From this time or date on (inclusive).")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Before this time or date (exclusive).")] = None,
     as_of: Annotated[
         str | None,
         typer.Option("--as-of", help="As known at this time, such as 2026-01-05T15:00Z."),
     ] = None,
+    knowledge: Annotated[
+        Knowledge, typer.Option(help="Known to the market, or received by us.")
+    ] = Knowledge.ASSUMED,
+    source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
+    feed: Annotated[str | None, typer.Option(help="Of this feed.")] = None,
+    rules: Annotated[str | None, typer.Option(help="Bars of this rule set.")] = None,
+    session: Annotated[str | None, typer.Option(help="Bars of this session.")] = None,
+    price: Annotated[str | None, typer.Option(help="Bars of trade, bid, ask or mid.")] = None,
     history: Annotated[bool, typer.Option("--history", help="Every revision.")] = False,
     all_series: Annotated[
         bool, typer.Option("--all-series", help="Allow several series in one output.")
@@ -47,31 +64,36 @@ def export(
     layout: Annotated[
         Layout, typer.Option("--layout", help="One file, or one a symbol and day.")
     ] = Layout.FLAT,
-    replay: Annotated[
-        int | None, typer.Option(help="Number of a stored replay; default: the newest.")
-    ] = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Take out bars that a replay kept (replay --store), in canonical form.
+    """Take bars or ticks out of the lake, bars in canonical form.
 
     Example: marketpipe export bars --symbols AAPL --format csv --output aapl.csv
     """
+    from marketpipe.access import open_lake
     from marketpipe.pipelines.takeout import Takeout, take_out
 
-    done = take_out(
-        Takeout(
-            data_dir=data_dir,
-            replay=replay,
-            output=output,
-            symbols=frozenset(split(symbols)) if symbols is not None else None,
-            timeframes=timeframes,
-            as_of=as_of,
-            history=history,
-            all_series=all_series,
-            format=format.value,
-            layout=layout.value,
-        )
+    job = Takeout(
+        kind=kind.value,
+        output=output,
+        symbols=tuple(split(symbols)) if symbols is not None else None,
+        timeframes=timeframes,
+        start=start,
+        end=end,
+        as_of=as_of,
+        knowledge=knowledge.value,
+        named={
+            "source": source,
+            "feed": feed,
+            "rules": rules,
+            "session": session,
+            "price": price,
+        },
+        history=history,
+        all_series=all_series,
+        format=format.value,
+        layout=layout.value,
     )
-    print(f"exported   {done.bars:,} {kind.value} of {done.folder} to {output}")
+    done = take_out(open_lake(settings(ctx)), job)
+    print(f"exported   {done.rows:,} {kind.value} to {output}")
     if done.digest is not None:
         print(f"digest     {done.digest}")

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from marketpipe.cli.common import note
-from marketpipe.errors import MarketPipeError
+from marketpipe.cli.common import fail, note
+from marketpipe.cli.flags import Command
+from marketpipe.errors import MarketPipeError, StorageError
 
 app = typer.Typer(
     name="marketpipe",
@@ -19,8 +20,9 @@ app = typer.Typer(
 )
 
 BUILD = "Build bars"
-CHECK = "Check and take out"
-HELP = "Find out"
+READ = "Read"
+CHECK = "Check"
+KEEP = "Look after what is kept"
 
 
 def _version(wanted: bool) -> None:
@@ -41,17 +43,28 @@ def _main(
 
 
 def _commands() -> None:
+    from marketpipe.cli.backup import backup, restore
+    from marketpipe.cli.db import db
     from marketpipe.cli.demo import demo
     from marketpipe.cli.doctor import doctor
+    from marketpipe.cli.explain import explain
     from marketpipe.cli.export import export
+    from marketpipe.cli.lake import lake
     from marketpipe.cli.parity import parity
+    from marketpipe.cli.rebuild import rebuild
     from marketpipe.cli.replay import replay
+    from marketpipe.cli.sql import sql
+    from marketpipe.cli.stream import stream
+    from marketpipe.cli.verify import verify
 
-    app.command(rich_help_panel=BUILD)(replay)
-    app.command(rich_help_panel=BUILD)(demo)
-    app.command(rich_help_panel=CHECK)(parity)
-    app.command(rich_help_panel=CHECK)(export)
-    app.command(rich_help_panel=HELP)(doctor)
+    for panel, commands in {
+        BUILD: (stream, replay, rebuild, demo),
+        READ: (sql, export, explain),
+        CHECK: (verify, parity, doctor),
+        KEEP: (lake, db, backup, restore),
+    }.items():
+        for command in commands:
+            app.command(rich_help_panel=panel, cls=Command)(command)
 
 
 _commands()
@@ -60,7 +73,7 @@ _commands()
 def run() -> None:
     """Run the command line; errors made on purpose become one message and an exit code.
 
-    0 done, 1 a check found differences, 2 wrong usage or input.
+    0 done, 1 a check found differences, 2 wrong usage or input, 3 what keeps the data failed.
     """
     try:
         app()
@@ -69,10 +82,10 @@ def run() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except MarketPipeError as problem:
-        note(f"marketpipe: {problem}")
-        sys.exit(2)
+        fail(str(problem))
+        sys.exit(3 if isinstance(problem, StorageError) else 2)
     except OSError as problem:
-        note(f"marketpipe: {problem}; check the folder's permissions and the space left")
+        fail(f"{problem}; check the folder's permissions and the space left")
         sys.exit(2)
     except KeyboardInterrupt:
         note("marketpipe: stopped")

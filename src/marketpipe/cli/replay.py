@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from marketpipe.cli.common import DEFAULT_DATA_DIR, DataDir, Quiet, note, progress_line, split
+from marketpipe.cli.clock import now_ns
+from marketpipe.cli.common import Quiet, note, progress_line, settings, split
 
 CsvOption = Annotated[
     str | None,
@@ -22,6 +23,7 @@ class RecordTime(StrEnum):
 
 
 def replay(
+    ctx: typer.Context,
     csv: CsvOption = None,
     parquet: Annotated[Path | None, typer.Option(help="Parquet file of ticks.")] = None,
     dbn: Annotated[Path | None, typer.Option(help="Databento DBN file (extra: dbn).")] = None,
@@ -62,9 +64,14 @@ def replay(
     quarantine: Annotated[
         Path | None, typer.Option(help="Write the refused rows to this CSV.")
     ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Write what the bars follow from, and the roots (JSON).")
+    ] = None,
     store: Annotated[
-        bool, typer.Option("--store", help="Keep bars and revisions in the data folder.")
+        bool, typer.Option("--store", help="Load the file into the data folder: ticks and bars.")
     ] = False,
+    source: Annotated[str, typer.Option(help="Source of rows that name none.")] = "file",
+    feed: Annotated[str, typer.Option(help="Feed of rows that name none.")] = "",
     confirm: Annotated[
         bool,
         typer.Option(
@@ -72,13 +79,13 @@ def replay(
         ),
     ] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads of the bar engine.")] = 1,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
     quiet: Quiet = False,
 ) -> None:
     """Build bars from a file of ticks: deterministic, with a root that proves it.
 
     Example: marketpipe replay --csv ticks.csv.gz --timeframes 1m,1h --output bars.csv
     """
+    from marketpipe.cli.wiring import folder_of
     from marketpipe.pipelines.files import ReplayJob, run_job
 
     job = ReplayJob(
@@ -96,7 +103,11 @@ def replay(
         history=history,
         all_series=all_series,
         quarantine=quarantine,
-        store=data_dir if store else None,
+        manifest=manifest,
+        store=folder_of(settings(ctx)) if store else None,
+        now_ns=now_ns() if store else 0,
+        source=source,
+        feed=feed,
         confirm=confirm,
         workers=workers,
         time=time.value,

@@ -2,6 +2,7 @@
 
 from marketpipe.domain.units import format_ns
 from marketpipe.pipelines.files import ReplayReport
+from marketpipe.pipelines.load import LoadReport
 
 
 def print_report(report: ReplayReport) -> None:
@@ -26,7 +27,7 @@ def print_report(report: ReplayReport) -> None:
     if report.output is not None:
         print(f"output     {report.output}  {report.digest}")
     if report.stored is not None:
-        print(f"stored     {report.stored}")
+        print(f"stored     {_stored(report.stored)}")
     if report.confirmed is not None:
         word = "agrees" if report.confirmed else "DIFFERS"
         print(f"confirmed  the independent recomputation in SQL {word}: {report.confirmation}")
@@ -45,3 +46,12 @@ def print_findings(report: ReplayReport) -> None:
         )
         print(f"{head} {entry.code} {entry.count:,}{where}")
         head = " " * len(head)
+
+
+def _stored(load: LoadReport) -> str:
+    if load.already:
+        return "this very file was loaded before; nothing was added"
+    return (
+        f"{load.new:,} new trades, {load.restated:,} restated, {load.known:,} known before; "
+        f"{load.bars:,} bars, {load.revisions:,} revisions of bars kept before"
+    )

@@ -129,3 +129,65 @@ def fingerprint(ts_event: I64, price: I64, size: I64, out: U64) -> None:
     """Hash each row's content to 64 bits."""
     for i in range(len(out)):
         out[i] = mix(ts_event[i], price[i], size[i])
+
+
+@njit(cache=True, nogil=True)
+def bounds(starts: I64, id_hi: I64, id_lo: I64, low: I64, high: I64) -> None:
+    """Write the least and the greatest (hi, lo) of each scope of a sorted run.
+
+    Scope ``s`` has the rows ``starts[s]`` to ``starts[s + 1]`` (exclusive); one without rows gets
+    a greatest id below its least.
+    """
+    for s in range(len(starts) - 1):
+        first, last = starts[s], starts[s + 1] - 1
+        if last < first:
+            low[s, 0], low[s, 1] = 0, 0
+            high[s, 0], high[s, 1] = -1, 0
+            continue
+        low[s, 0], low[s, 1] = id_hi[first], id_lo[first]
+        high[s, 0], high[s, 1] = id_hi[last], id_lo[last]
+
+
+@njit(cache=True, nogil=True)
+def within(rows: I64, scope: I32, id_hi: I64, id_lo: I64, low: I64, high: I64) -> I64:
+    """Return those of the batch positions ``rows`` whose id is between its scope's bounds."""
+    out = np.empty(len(rows), np.int64)
+    count = 0
+    for k in range(len(rows)):
+        i = rows[k]
+        s = scope[i]
+        if s >= len(low):
+            continue
+        hi, lo = id_hi[i], id_lo[i]
+        above = hi > low[s, 0] or (hi == low[s, 0] and lo >= low[s, 1])
+        below = hi < high[s, 0] or (hi == high[s, 0] and lo <= high[s, 1])
+        if above and below:
+            out[count] = i
+            count += 1
+    return out[:count]
+
+
+@njit(cache=True, nogil=True)
+def search(
+    rows: I64,
+    scope: I32,
+    id_hi: I64,
+    id_lo: I64,
+    starts: I64,
+    run_hi: I64,
+    run_lo: I64,
+    found: I64,
+) -> None:
+    """Find the batch positions ``rows`` in a sorted run; ``found`` gets the place or -1."""
+    for k in range(len(rows)):
+        i = rows[k]
+        hi, lo = id_hi[i], id_lo[i]
+        left, right = starts[scope[i]], starts[scope[i] + 1]
+        end = right
+        while left < right:
+            middle = (left + right) >> 1
+            if run_hi[middle] < hi or (run_hi[middle] == hi and run_lo[middle] < lo):
+                left = middle + 1
+            else:
+                right = middle
+        found[k] = left if left < end and run_hi[left] == hi and run_lo[left] == lo else -1

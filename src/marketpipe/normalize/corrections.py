@@ -172,6 +172,11 @@ class CorrectionBook:
         day = self._days[scope, date]
         return {m: day.admitted[m] for m in day.chain(trade_id) if m in day.admitted}
 
+    def chain(self, scope: Scope, date: int, trade_id: str) -> tuple[str, ...]:
+        """Return the ids that are one trade with this one, from the first on."""
+        day = self._days.get((scope, date))
+        return (trade_id,) if day is None else day.chain(trade_id)
+
     def verdict(self, scope: Scope, date: int, trade_id: str) -> Verdict:
         """Say what is left of an admitted trade."""
         day = self._days.get((scope, date))

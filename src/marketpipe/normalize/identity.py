@@ -9,7 +9,8 @@ for the table.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,14 @@ from marketpipe.domain.units import DAY_NS
 from marketpipe.errors import StateError
 from marketpipe.normalize import _dedup_kernel as kernel
 from marketpipe.normalize.codetable import CodeTable
+from marketpipe.normalize.frozen import Entries
+from marketpipe.normalize.sessionset import SessionSet
 
 U64: TypeAlias = npt.NDArray[np.uint64]
 SessionDates: TypeAlias = Callable[[I64], I32]
 
-_SMALLEST: Final = 512
-_SLOTS_PER_5_IDS: Final = 8
-_T = TypeVar("_T", bound=np.generic)
+IDS_IN_MEMORY: Final = 1 << 20
+"""How many ids of a session stay in memory where there is a folder for the others."""
 
 
 class Scope(NamedTuple):
@@ -92,15 +94,24 @@ class IdentityIndex:
     ----------
     session_dates : maps int64 ns to the session date (int32, days since the epoch) in which the
         vendor's ids are unique
+    folder : where ids that no longer fit in memory go, into files without a name; None keeps
+        all in memory
+    ids_in_memory : how many of a session stay in memory if there is a folder
     """
 
-    def __init__(self, session_dates: SessionDates = utc_dates) -> None:
+    def __init__(
+        self,
+        session_dates: SessionDates = utc_dates,
+        folder: Path | None = None,
+        ids_in_memory: int = IDS_IN_MEMORY,
+    ) -> None:
         self._session_dates = session_dates
+        self._folder, self._ids_in_memory = folder, ids_in_memory
         self._scopes: list[Scope] = []
         self._codes: dict[Scope, int] = {}
         self._names = Dictionaries(streams=())
         self._table = CodeTable(self._scope_code)
-        self._sets: dict[int, _IdSet] = {}
+        self._sets: dict[int, SessionSet] = {}
         self._sealed: set[int] = set()
 
     @property
@@ -143,16 +154,10 @@ class IdentityIndex:
         id_hi, id_lo = _present(batch.id_hi), _present(batch.id_lo)
         content = content_fingerprint(batch.ts_event, batch.price, batch.size)
         for date, rows in self._by_date(batch.ts_event, positions):
-            ids = self._sets.setdefault(date, _IdSet())
-            ids.admit(
-                rows,
-                scope,
-                id_hi=id_hi,
-                id_lo=id_lo,
-                content=content,
-                row=batch.row,
-                verdict=verdict,
+            self._session(date).admit(
+                rows, Entries(scope, id_hi, id_lo, content, batch.row), verdict
             )
+            self._freeze_if_full(date)
         return verdict
 
     def first_row(self, batch: TradeBatch, position: int) -> int:
@@ -166,27 +171,32 @@ class IdentityIndex:
     def seal(self, before_date: int) -> tuple[SessionIds, ...]:
         """Forget the sessions before a date and return what was forgotten, by date."""
         sealed = tuple(self.snapshot(date) for date in self.dates if date < before_date)
-        for session in sealed:
-            del self._sets[session.date]
-            self._sealed.add(session.date)
+        self.forget(before_date)
         return sealed
+
+    def forget(self, before_date: int) -> None:
+        """Seal the sessions before a date without copying them."""
+        for date in self.dates:
+            if date < before_date:
+                self._sets.pop(date).close()
+                self._sealed.add(date)
 
     def unseal(self, sessions: Iterable[SessionIds]) -> None:
         """Take sessions back; ids that are held already stay as they are."""
         for session in sessions:
             scope = np.array([self._code(s) for s in session.scopes], np.int32)[session.scope]
-            ids = self._sets.setdefault(session.date, _IdSet())
-            everything = np.arange(len(session), dtype=np.int64)
-            verdict = np.zeros(len(session), np.int8)
-            ids.admit(
-                everything,
+            entries = Entries(
                 np.ascontiguousarray(scope, np.int32),
-                id_hi=session.id_hi,
-                id_lo=session.id_lo,
-                content=session.content,
-                row=session.row,
-                verdict=verdict,
+                session.id_hi,
+                session.id_lo,
+                session.content,
+                session.row,
             )
+            verdict = np.zeros(len(session), np.int8)
+            for start in range(0, len(session), self._ids_in_memory):
+                rows = np.arange(start, min(start + self._ids_in_memory, len(session)))
+                self._session(session.date).admit(rows, entries, verdict)
+                self._freeze_if_full(session.date)
             self._sealed.discard(session.date)
 
     def mark_sealed(self, dates: Iterable[int]) -> None:
@@ -195,21 +205,31 @@ class IdentityIndex:
 
     def snapshot(self, date: int) -> SessionIds:
         """Copy one session's identities; equal histories give equal snapshots."""
-        ids = self._sets[date]
-        used = np.unique(ids.scope[: ids.count])
+        ids = self._sets[date].entries()
+        used = np.unique(ids.scope)
         order = sorted(used.tolist(), key=self._scopes.__getitem__)
         recode = np.zeros(len(self._scopes) + 1, np.int32)
         recode[order] = np.arange(len(order), dtype=np.int32)
-        id_lo = ids.id_lo[: ids.count].copy()
         return SessionIds(
             date=date,
             scopes=tuple(self._scopes[code] for code in order),
-            scope=recode[ids.scope[: ids.count]],
-            id_hi=ids.id_hi[: ids.count].copy() if len(ids.id_hi) else np.zeros_like(id_lo),
-            id_lo=id_lo,
-            content=ids.content[: ids.count].copy(),
-            row=ids.row[: ids.count].copy(),
+            scope=recode[ids.scope],
+            id_hi=ids.id_hi,
+            id_lo=ids.id_lo,
+            content=ids.content,
+            row=ids.row,
         )
+
+    def _session(self, date: int) -> SessionSet:
+        session = self._sets.get(date)
+        if session is None:
+            session = self._sets[date] = SessionSet()
+        return session
+
+    def _freeze_if_full(self, date: int) -> None:
+        session = self._sets.get(date)
+        if session and self._folder and session.in_memory >= self._ids_in_memory:
+            session.freeze(len(self._scopes), self._folder)
 
     def _by_date(self, ts_event: I64, positions: I64) -> list[tuple[int, I64]]:
         """Cut positions by session date; each piece keeps its order."""
@@ -241,65 +261,6 @@ class IdentityIndex:
         if code == len(self._scopes):
             self._scopes.append(scope)
         return code
-
-
-class _IdSet:
-    """Growable arrays around the kernel's set."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.slots = np.zeros(2 * _SMALLEST, np.int32)
-        self.scope = np.empty(_SMALLEST, np.int32)
-        self.id_hi = np.empty(0, np.int64)
-        self.id_lo = np.empty(_SMALLEST, np.int64)
-        self.content = np.empty(_SMALLEST, np.uint64)
-        self.row = np.empty(_SMALLEST, np.int64)
-
-    def admit(
-        self,
-        rows: I64,
-        scope: I32,
-        *,
-        id_hi: I64,
-        id_lo: I64,
-        content: U64,
-        row: I64,
-        verdict: I8,
-    ) -> None:
-        self._reserve(self.count + len(rows), wide=len(rows) > 0 and int(id_hi.max()) > 0)
-        self.count = int(
-            kernel.admit(
-                rows, scope, id_hi, id_lo, content, row, self.count,
-                self.slots, self.scope, self.id_hi, self.id_lo, self.content, self.row, verdict,
-            )
-        )  # fmt: skip
-
-    def first_row(self, scope: np.int32, id_hi: np.int64, id_lo: np.int64) -> int:
-        entry, _ = kernel.find(self.slots, self.scope, self.id_hi, self.id_lo, scope, id_hi, id_lo)
-        return int(self.row[entry])
-
-    def _reserve(self, count: int, *, wide: bool) -> None:
-        if wide and not len(self.id_hi):
-            self.id_hi = np.zeros(len(self.id_lo), np.int64)
-        if count > len(self.id_lo):
-            capacity = 1 << (count - 1).bit_length()
-            self.scope = _grown(self.scope, self.count, capacity)
-            self.id_lo = _grown(self.id_lo, self.count, capacity)
-            self.content = _grown(self.content, self.count, capacity)
-            self.row = _grown(self.row, self.count, capacity)
-            if len(self.id_hi):
-                self.id_hi = _grown(self.id_hi, self.count, capacity)
-        if count * _SLOTS_PER_5_IDS > len(self.slots) * 5:
-            slots = 1 << (count * _SLOTS_PER_5_IDS // 5).bit_length()
-            self.slots = np.zeros(slots, np.int32)
-            kernel.fill_slots(self.slots, self.scope, self.id_hi, self.id_lo, self.count)
-
-
-def _grown(array: npt.NDArray[_T], count: int, capacity: int) -> npt.NDArray[_T]:
-    # Pages past `count` are not touched, so the head room takes no memory yet.
-    larger = np.empty(capacity, array.dtype)
-    larger[:count] = array[:count]
-    return larger
 
 
 def _present(column: I64 | None) -> I64:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
@@ -15,7 +16,13 @@ from marketpipe.domain.units import NULL_I64
 from marketpipe.errors import UsageError
 from marketpipe.normalize import judge
 from marketpipe.normalize.conditions import ConditionFlags
-from marketpipe.normalize.identity import IdentityIndex, SessionDates, SessionIds, utc_dates
+from marketpipe.normalize.identity import (
+    IDS_IN_MEMORY,
+    IdentityIndex,
+    SessionDates,
+    SessionIds,
+    utc_dates,
+)
 from marketpipe.normalize.order import order_keys
 from marketpipe.normalize.ruleset import RuleSet
 from marketpipe.normalize.state import State, read_state, write_state
@@ -57,6 +64,8 @@ class TickNormalizer:
     session_dates : maps int64 ns to session dates (int32, days since the epoch), within which a
         vendor's ids are unique; UTC dates by default
     dedup : False admits repeated ids too, and keeps no identities
+    folder : where identities that no longer fit in memory go; None keeps all of them in memory
+    ids_in_memory : how many of a session stay in memory if there is a folder
 
     Raises
     ------
@@ -71,6 +80,8 @@ class TickNormalizer:
         price_type: str = "trade",
         session_dates: SessionDates | None = None,
         dedup: bool = True,
+        folder: Path | None = None,
+        ids_in_memory: int = IDS_IN_MEMORY,
     ) -> None:
         if price_type not in PRICE_TYPES:
             raise UsageError(
@@ -80,7 +91,7 @@ class TickNormalizer:
         self._price_type = price_type
         self._dedup = dedup
         self._conditions = ConditionFlags(rule_set)
-        self._identities = IdentityIndex(session_dates or utc_dates)
+        self._identities = IdentityIndex(session_dates or utc_dates, folder, ids_in_memory)
 
     def apply(self, batch: Batch) -> Normalized:
         """Normalize one batch. Columns of the result may be views of the batch's.
@@ -127,6 +138,10 @@ class TickNormalizer:
         sessions are refused until `unseal`.
         """
         return self._identities.seal(before_date)
+
+    def forget(self, before_date: int) -> None:
+        """Seal without a copy, where ids can be had from elsewhere when they are needed again."""
+        self._identities.forget(before_date)
 
     def unseal(self, sessions: Iterable[SessionIds]) -> None:
         """Take sealed sessions back, in any order; then it is as if they had not been sealed."""

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from marketpipe.domain.batches import I64, Batch, StreamKey, TradeBatch
 from marketpipe.domain.columns import i64_of, nanos_of
 from marketpipe.domain.records import CLOCK, CONTROL, STORED
+from marketpipe.errors import StateError
 from marketpipe.normalize import Content, Correction, Normalized, Scope
 from marketpipe.normalize.canonical import Knowledge, canonical_ticks, complete
 from marketpipe.normalize.identity import SessionDates
@@ -45,6 +46,24 @@ def cuts_of(records: pa.Table, messages: list[Correction]) -> list[Cut]:
     cuts = [Cut(o, k, r) for o, k, r in zip(offsets, kinds, rows.tolist(), strict=True)]
     cuts += [Cut(m.offset, CORRECTION, i) for i, m in enumerate(messages)]
     return sorted(cuts)
+
+
+def check_follows(records: pa.Table, through: int) -> None:
+    """Refuse records that do not follow on an offset (-1: any), or end without a clock record.
+
+    Raises
+    ------
+    StateError
+        Which says what was expected.
+    """
+    if not len(records) or records["kind"][-1].as_py() != CLOCK:
+        raise StateError("records: must end with a clock record; read up to the next one")
+    first = int(records["offset"][0].as_py())
+    if through >= 0 and first != through + 1:
+        raise StateError(
+            f"records: the first offset was {first}, expected {through + 1}; the records must "
+            "follow on what was applied before"
+        )
 
 
 class Arrivals:

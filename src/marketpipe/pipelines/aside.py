@@ -55,11 +55,11 @@ class Aside:
             if date in self.index:
                 engine.attach(self._read(self.index.pop(date)))
 
-    def tidy(self) -> None:
-        """Delete the files that do not count; call it when a checkpoint with this index is safe."""
+    def tidy(self, saved: frozenset[str]) -> None:
+        """Delete the files that neither a saved state nor this one counts."""
         if not self._folder.is_dir():
             return
-        counted = set(self.index.values())
+        counted = saved | set(self.index.values())
         for path in self._folder.iterdir():
             if path.name.endswith(_SUFFIX) and path.name not in counted:
                 path.unlink()

@@ -27,9 +27,10 @@ def confirm_file(job: "ReplayJob", run: "Replay") -> tuple[bool, str]:
         price=job.price,
         rules=run.settings.rule_set.name,
         symbols=sorted(job.symbols) if job.symbols is not None else (),
-        segments=None if table is None or own_days else _segments(table),
+        segments=None if table is None or own_days else segments_of(table),
         id_dates="new_york" if job.calendar == NEW_YORK and job.price == "trade" else None,
-        source="file",
+        source=job.source,
+        feed=job.feed,
     )
     result = confirm(run.bars(), again.bars)
     if result.ok or (not run.ticks and not len(again.bars)):
@@ -42,7 +43,7 @@ def confirm_file(job: "ReplayJob", run: "Replay") -> tuple[bool, str]:
     )
 
 
-def _segments(table: SessionTable) -> pa.Table:
+def segments_of(table: SessionTable) -> pa.Table:
     """Return a session table as the plain rows that the independent side reads."""
     at = table.seg_session
     return pa.table(

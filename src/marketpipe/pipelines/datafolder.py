@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from marketpipe.domain.buckets import BUCKETS
 from marketpipe.errors import UsageError
-from marketpipe.lake import LakeLayout
+from marketpipe.lake import DiskBudget, LakeLayout
 
 _FORBIDDEN: Final = frozenset("/\\\0")
 
@@ -18,10 +19,14 @@ class DataFolder:
     ----------
     root : the folder
     database_url : of the serving database; None for ``marketpipe.db`` in the folder
+    buckets : instrument buckets of lake tables that are made; one that is there keeps its own
+    disk_budget_bytes : most bytes that the lake may take; None for no limit
     """
 
     root: Path
     database_url: str | None = None
+    buckets: int = BUCKETS
+    disk_budget_bytes: int | None = None
 
     def journal(self, journal_id: str) -> Path:
         """Return the folder of a journal."""
@@ -44,7 +49,13 @@ class DataFolder:
     @property
     def lake(self) -> LakeLayout:
         """The tables of the lake."""
-        return LakeLayout(self.root / "lake")
+        return LakeLayout(self.root / "lake", self.buckets)
+
+    @property
+    def budget(self) -> DiskBudget | None:
+        """The limit of the lake; None if there is none."""
+        limit = self.disk_budget_bytes
+        return None if limit is None else DiskBudget(self.lake, limit)
 
     @property
     def store_url(self) -> str:

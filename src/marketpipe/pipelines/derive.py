@@ -8,9 +8,8 @@ its own earlier output.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,21 +18,19 @@ import pyarrow as pa
 from marketpipe.bars import BarEngine
 from marketpipe.bars.events import NO_EVENTS, BarEvents
 from marketpipe.bars.state import EngineState
-from marketpipe.domain.batches import I64, BadRow, Batch, StreamKey, TradeBatch
+from marketpipe.domain.batches import I64, BadRow, Batch, TradeBatch
 from marketpipe.domain.columns import i64_of
 from marketpipe.domain.findings import Example, Findings
 from marketpipe.domain.overrides import Overrides
 from marketpipe.domain.records import CLOCK, CONTROL
 from marketpipe.domain.schemas import BARS
-from marketpipe.domain.ticks import Ticks
 from marketpipe.domain.timeframe import Timeframe
-from marketpipe.errors import StateError
 from marketpipe.normalize import CorrectionBook, Normalized, RuleSet, TickNormalizer
 from marketpipe.normalize.dates import identity_dates
 from marketpipe.normalize.judge import bad_rows
-from marketpipe.normalize.restored import chosen
 from marketpipe.pipelines.arrivals import (
     Arrivals,
+    check_follows,
     correction_messages,
     cuts_of,
     one_batch,
@@ -41,13 +38,13 @@ from marketpipe.pipelines.arrivals import (
 )
 from marketpipe.pipelines.aside import SESSIONS_KEPT, Aside
 from marketpipe.pipelines.connectivity import Connectivity
+from marketpipe.pipelines.derivestate import STATE_FORMAT, read_state
 from marketpipe.pipelines.history import TradeHistory
+from marketpipe.pipelines.lane import Lane
+from marketpipe.pipelines.ownership import Owned, by_stream
 from marketpipe.pipelines.quarantine import quarantined
 from marketpipe.pipelines.repairs import Repairs
 from marketpipe.sources.parsed import MessageParser, Parsed
-
-STATE_FORMAT = 1
-"""Of what `Derivation.save` returns; another one is not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,42 +90,6 @@ class Derived:
     findings: Findings
 
 
-@dataclass(slots=True)
-class _Lane:
-    """One price type: its normalizer, its engine, and the ticks at hand."""
-
-    price_type: str
-    normalizer: TickNormalizer
-    engine: BarEngine
-    ticks: Ticks | None = None
-    offsets: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    fed: int = 0
-    counted: Counter[str] = field(default_factory=Counter)
-    aside: Aside | None = None
-
-    def give(self, ticks: Ticks, offsets: I64) -> None:
-        """Put ticks in line, to be fed piece by piece, with the bars at hand that they change."""
-        self.ticks, self.offsets, self.fed = ticks, offsets, 0
-        self.bring_back(ticks.ts_event)
-
-    def bring_back(self, ts_event: I64) -> None:
-        """Have the bars at hand that some instants (ns) are in."""
-        if self.aside is not None:
-            self.aside.bring_back(self.engine, ts_event)
-
-    def feed(self, to: int) -> BarEvents:
-        """Feed the ticks in line up to a row (exclusive)."""
-        if self.ticks is None or to <= self.fed:
-            return NO_EVENTS
-        rows = slice(self.fed, to)
-        self.fed = to
-        return self.engine.apply(chosen(self.ticks, rows))
-
-    def row_of(self, offset: int) -> int:
-        """Return the first row in line at or after an offset."""
-        return int(np.searchsorted(self.offsets, offset))
-
-
 class Derivation:
     """Derives ticks, bars and findings from a journal's records, interval by interval.
 
@@ -137,7 +98,9 @@ class Derivation:
     settings : what to build
     parser : of the journal's source
     history : the trades admitted before
-    aside : folder for bars of finished sessions; None keeps all in memory
+    aside : folder for bars of finished sessions and older trade ids; None keeps all in memory
+    closed : sessions whose bars belong to loads and rebuilds; what comes for them is kept and
+        counted, and changes no bar here
     """
 
     def __init__(
@@ -146,9 +109,11 @@ class Derivation:
         parser: MessageParser,
         history: TradeHistory,
         aside: Path | None = None,
+        closed: frozenset[Owned] = frozenset(),
     ) -> None:
         self.settings, self.history = settings, history
         self._aside = aside
+        self._closed = by_stream(closed)
         self._parser = parser
         self._dates = identity_dates(
             settings.calendar,
@@ -161,11 +126,13 @@ class Derivation:
         self.through = -1
         self.watermark_ns: int | None = None
 
-    def _lane(self, price_type: str) -> _Lane:
-        s = self.settings
-        return _Lane(
+    def _lane(self, price_type: str) -> Lane:
+        s, ids = self.settings, self._aside
+        return Lane(
             price_type,
-            TickNormalizer(rule_set=s.rule_set, price_type=price_type, session_dates=self._dates),
+            TickNormalizer(
+                rule_set=s.rule_set, price_type=price_type, session_dates=self._dates, folder=ids
+            ),
             BarEngine(
                 s.timeframes,
                 calendar=s.calendar,
@@ -181,7 +148,9 @@ class Derivation:
     def _repairs_with(self, book: CorrectionBook) -> Repairs | None:
         for lane in self._lanes:
             if lane.price_type == "trade":
-                return Repairs(lane.engine, self.history, self._dates, book, lane.bring_back)
+                return Repairs(
+                    lane.engine, self.history, self._dates, book, lane.bring_back, self._closed
+                )
         return None
 
     @property
@@ -199,14 +168,14 @@ class Derivation:
         StateError
             If they do not follow on what was applied before, or end without a clock record.
         """
-        self._check(records)
+        check_follows(records, self.through)
         batch = one_batch(records)
         parsed = self._parser.parse(batch)
         tables, findings, refused = self._admit(parsed, Arrivals(batch))
         corrections = tables.get("corrections")
         if "trades" in tables:
             self.history.extend(tables["trades"])
-        walked = list(self._walk(records, tables, corrections))
+        walked = list(self._walk(records, self._in_line(tables), tables, corrections))
         tables["quarantine"] = quarantined(refused, records)
         self.through = int(records["offset"][-1].as_py())
         return Derived(
@@ -219,16 +188,6 @@ class Derivation:
             ),
             findings=Findings.merge([findings, self._counted()]),
         )
-
-    def _check(self, records: pa.Table) -> None:
-        if not len(records) or records["kind"][-1].as_py() != CLOCK:
-            raise StateError("records: must end with a clock record; read up to the next one")
-        first = int(records["offset"][0].as_py())
-        if self.through >= 0 and first != self.through + 1:
-            raise StateError(
-                f"records: the first offset was {first}, expected {self.through + 1}; the "
-                "records must follow on what was applied before"
-            )
 
     def _admit(
         self, parsed: Parsed, arrivals: "Arrivals"
@@ -264,17 +223,28 @@ class Derivation:
             lane.normalizer.unseal(self.history.ids(d, before_offset=first) for d in sealed)
             done = lane.normalizer.apply(batch)
             rows = batch.row if done.admitted is None else batch.row[done.admitted]
-            lane.give(done.ticks, rows)
+            lane.give(done.ticks, rows, self._closed)
             out.append(done)
         return out
 
     # -- interval by interval ----------------------------------------------------------------------
 
+    def _in_line(self, tables: dict[str, pa.Table]) -> pa.Table | None:
+        """Return the canonical trades whose ticks are in line."""
+        trades = tables.get("trades")
+        for lane in self._lanes:
+            if lane.price_type == "trade" and trades is not None and lane.in_line is not None:
+                return trades.filter(pa.array(lane.in_line))
+        return trades
+
     def _walk(
-        self, records: pa.Table, tables: dict[str, pa.Table], corrections: pa.Table | None
+        self,
+        records: pa.Table,
+        trades: pa.Table | None,
+        tables: dict[str, pa.Table],
+        corrections: pa.Table | None,
     ) -> Iterator[tuple[int, pa.Table]]:
         """Feed ticks up to each cut, let it happen, and yield the bars of each interval."""
-        trades = tables.get("trades")
         messages = correction_messages(corrections) if corrections is not None else []
         happened: list[int | None] = []
         pieces: dict[str, list[BarEvents]] = {lane.price_type: [] for lane in self._lanes}
@@ -295,7 +265,7 @@ class Derivation:
         if corrections is not None and self._repairs is not None:
             tables["corrections"] = resolved(corrections, messages, happened)
 
-    def _feed(self, lane: _Lane, offset: int, trades: pa.Table | None) -> Iterator[BarEvents]:
+    def _feed(self, lane: Lane, offset: int, trades: pa.Table | None) -> Iterator[BarEvents]:
         """Feed a lane the ticks before an offset; those that a correction is about one by one."""
         to = lane.row_of(offset)
         repairs = self._repairs
@@ -307,7 +277,7 @@ class Derivation:
         yield lane.feed(to)
 
     def _admit_corrected(
-        self, lane: _Lane, repairs: Repairs, trades: pa.Table, row: int
+        self, lane: Lane, repairs: Repairs, trades: pa.Table, row: int
     ) -> BarEvents:
         ticks = lane.ticks
         if ticks is None:
@@ -350,28 +320,34 @@ class Derivation:
         for lane in self._lanes:
             now = Counter({n: lane.engine.counts[n] for n in ("late", "outside_session")})
             parts += [Findings.of(name, n) for name, n in (now - lane.counted).items()]
+            parts.append(Findings.of("late_after_load", lane.shut_out))
+            lane.shut_out = 0
             lane.counted = now
         return Findings.merge(parts)
 
     # -- memory ------------------------------------------------------------------------------------
 
     def put_aside(self) -> None:
-        """Take finished sessions out of memory; what comes for them later brings them back.
-
-        All trades up to the last record must be in the lake by then.
-        """
+        """Take finished sessions out of memory; what comes for them later brings them back."""
         for lane in self._lanes:
             if lane.aside is not None:
                 lane.aside.put(lane.engine)
             held = lane.normalizer.held_dates
             if len(held) > SESSIONS_KEPT:
-                lane.normalizer.seal(held[-SESSIONS_KEPT])
+                lane.normalizer.forget(held[-SESSIONS_KEPT])
 
-    def tidy(self) -> None:
-        """Delete what was put aside and is not part of the state that was saved last."""
+    @property
+    def aside_files(self) -> frozenset[str]:
+        """Names of the files of what is put aside now; they belong to the state that is saved."""
+        return frozenset(
+            name for lane in self._lanes if lane.aside for name in lane.aside.index.values()
+        )
+
+    def tidy(self, saved: frozenset[str]) -> None:
+        """Delete what was put aside and is neither part of a saved state nor of this one."""
         for lane in self._lanes:
             if lane.aside is not None:
-                lane.aside.tidy()
+                lane.aside.tidy(saved)
 
     # -- state -------------------------------------------------------------------------------------
 
@@ -420,23 +396,3 @@ class Derivation:
         if head["corrections"] is not None:
             self._repairs = self._repairs_with(CorrectionBook.load(head["corrections"]))
         self.through, self.watermark_ns = head["through"], head["watermark_ns"]
-
-
-def read_state(state: bytes) -> tuple[dict[str, Any], bytes, list[bytes]]:
-    """Return the head, the parser's state and the engines' states of what `Derivation.save` gave.
-
-    Raises
-    ------
-    StateError
-        If it is of another format.
-    """
-    try:
-        head, parser, *engines = msgspec.msgpack.decode(state)
-        facts = json.loads(head)
-        found = facts["format"]
-    except (msgspec.DecodeError, ValueError, KeyError, TypeError) as problem:
-        raise StateError(f"saved state cannot be read ({problem}); replay the journal") from problem
-    if found != STATE_FORMAT:
-        raise StateError(f"saved state: format was {found}, expected {STATE_FORMAT}; replay")
-    facts["streams"] = tuple(StreamKey(*key) for key in facts["streams"])
-    return facts, parser, engines

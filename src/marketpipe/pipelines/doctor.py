@@ -3,29 +3,24 @@
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-_NEEDED = ("numpy", "numba", "pyarrow", "duckdb", "exchange-calendars", "zstandard")
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.folderstate import Check, folder_checks
+
+_NEEDED = (
+    *("numpy", "numba", "pyarrow", "duckdb", "polars", "exchange-calendars", "zstandard"),
+    *("deltalake", "sqlalchemy", "aiosqlite", "alembic", "pydantic"),
+)
 _EXTRAS = {"databento-dbn": ("dbn", "reads Databento DBN files")}
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at. ``absent`` is an extra that is not installed, nothing wrong."""
-
-    what: str
-    verdict: Literal["ok", "absent", "broken"]
-    found: str
-    remedy: str = ""
-
-
-def checks(data_dir: Path) -> Iterator[Check]:
-    """Look at the machine, cheapest first."""
+def checks(folder: DataFolder) -> Iterator[Check]:
+    """Look at the machine, cheapest first, then at what the data folder holds."""
     yield Check("python", "ok", sys.version.split()[0])
     for name in _NEEDED:
         yield _package(name)
@@ -38,7 +33,10 @@ def checks(data_dir: Path) -> Iterator[Check]:
     yield _zone()
     yield _calendar()
     yield _compiler_cache()
-    yield _folder(data_dir)
+    here = _folder(folder.root)
+    yield here
+    if here.verdict == "ok":
+        yield from folder_checks(folder)
 
 
 def _package(name: str) -> Check:
@@ -83,7 +81,5 @@ def _folder(data_dir: Path) -> Check:
     what = f"data folder {data_dir}"
     if not os.access(nearest, os.W_OK) or not nearest.is_dir():
         return Check(what, "broken", "cannot be written", "choose another with --data-dir")
-    replays = data_dir / "replays"
-    kept = len([p for p in replays.iterdir() if p.name.isdigit()]) if replays.is_dir() else 0
-    state = f"holds {kept} replays" if data_dir.exists() else "does not exist yet; made when needed"
+    state = "can be written" if data_dir.exists() else "does not exist yet; made when needed"
     return Check(what, "ok", state)

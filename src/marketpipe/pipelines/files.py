@@ -1,5 +1,6 @@
 """A replay as the user asks for it: which file in, which files out."""
 
+import asyncio
 import csv
 import hashlib
 import sys
@@ -17,7 +18,9 @@ from marketpipe.domain.overrides import Overrides
 from marketpipe.domain.timeframe import parse_many
 from marketpipe.errors import UsageError
 from marketpipe.normalize import RuleSet
-from marketpipe.pipelines.kept import keep
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.load import LoadJob, LoadReport, load_file
 from marketpipe.pipelines.replay import Progress, Replay, ReplaySettings
 from marketpipe.pipelines.spool import SessionSpool
 from marketpipe.verify.digest import DigestTree
@@ -36,7 +39,8 @@ class ReplayJob:
     """What `marketpipe replay` was asked to do; exactly one of csv, parquet, dbn is given.
 
     ``csv`` may be ``-``. ``time`` says which time of a DBN record picks its bar. ``store`` is
-    the data folder, None to keep nothing.
+    where the file is loaded to, None for nowhere, and ``now_ns`` when that is. ``source`` and
+    ``feed`` are those of rows that name none.
     """
 
     csv: str | None = None
@@ -53,7 +57,11 @@ class ReplayJob:
     history: bool = False
     all_series: bool = False
     quarantine: Path | None = None
-    store: Path | None = None
+    manifest: Path | None = None
+    store: DataFolder | None = None
+    now_ns: int = 0
+    source: str = "file"
+    feed: str = ""
     confirm: bool = False
     workers: int = 1
     time: Literal["event", "recv"] = "event"
@@ -79,7 +87,7 @@ class ReplayReport:
     history_root: str | None
     output: Path | None
     digest: str | None
-    stored: Path | None
+    stored: LoadReport | None
     confirmed: bool | None
     confirmation: str
     warnings: tuple[str, ...]
@@ -94,6 +102,8 @@ def run_job(job: ReplayJob, progress: Progress | None = None) -> ReplayReport:
         For wrong words or input; nothing is written then but the quarantine file.
     """
     target = None if job.output is None else _format(job.output)
+    if job.manifest is not None and not job.manifest.parent.is_dir():
+        raise UsageError(f"manifest: the folder of '{job.manifest}' does not exist; create it")
     _check_apart(job)
     if job.symbols is not None and not job.symbols:
         raise UsageError("symbols: were empty; name at least one, or leave the option out for all")
@@ -106,6 +116,7 @@ def run_job(job: ReplayJob, progress: Progress | None = None) -> ReplayReport:
         )
     if job.confirm and job.csv == "-":
         raise UsageError("--confirm: reads the file a second time, so it cannot be standard input")
+    _check_loadable(job)
     settings = ReplaySettings(
         timeframes=parse_many(job.timeframes),
         calendar=job.calendar,
@@ -113,7 +124,7 @@ def run_job(job: ReplayJob, progress: Progress | None = None) -> ReplayReport:
         overrides=Overrides.load(job.overrides) if job.overrides else None,
         rule_set=RuleSet.load(job.rules),
         price_type=job.price,
-        history=job.history or job.store is not None,
+        history=job.history,
         workers=job.workers,
     )
     with tempfile.TemporaryDirectory(prefix="marketpipe-") as folder:
@@ -138,10 +149,10 @@ def _report(job: ReplayJob, run: Replay, source: "Source", target: str | None) -
     digest = None
     if job.output is not None and target is not None:
         digest = _write(job, run, history, target)
-    manifest = _manifest(job, run, counts, tree.root, history_root)
-    stored = None
-    if job.store is not None and history is not None:
-        stored = keep(job.store, history, manifest)
+    if job.manifest is not None:
+        made = _manifest(job, run, counts, tree.root, history_root)
+        job.manifest.write_text(made.to_json(), "ascii")
+    stored = None if job.store is None else _load(job, job.store, run.settings)
     confirmed, words = _confirm(job, run) if job.confirm else (None, "")
     return ReplayReport(
         described=source.describe(),
@@ -186,11 +197,21 @@ def open_source(job: ReplayJob) -> "Source":
     if job.csv is not None:
         from marketpipe.sources.csvfile import CsvSource
 
-        return CsvSource(sys.stdin.buffer if job.csv == "-" else job.csv, symbols=job.symbols)
+        return CsvSource(
+            sys.stdin.buffer if job.csv == "-" else job.csv,
+            symbols=job.symbols,
+            default_source=job.source,
+            default_feed=job.feed,
+        )
     if job.parquet is not None:
         from marketpipe.sources.parquet import ParquetSource
 
-        return ParquetSource(job.parquet, symbols=job.symbols)
+        return ParquetSource(
+            job.parquet,
+            symbols=job.symbols,
+            default_source=job.source,
+            default_feed=job.feed,
+        )
     from marketpipe.sources.dbn import DbnSource
 
     assert job.dbn is not None  # noqa: S101 - one of the three is named
@@ -234,6 +255,7 @@ def _check_apart(job: ReplayJob) -> None:
         "--dbn": job.dbn,
         "--output": job.output,
         "--quarantine": job.quarantine,
+        "--manifest": job.manifest,
     }
     seen: dict[Path, str] = {}
     for option, path in named.items():
@@ -278,7 +300,7 @@ def _manifest(
             RunInput(
                 name=name if path is None else path.name,
                 size_bytes=None if path is None else path.stat().st_size,
-                digest=None if path is None or job.store is None else _digest(path),
+                digest=None if path is None else _digest(path),
             ),
         ),
         counts={
@@ -295,6 +317,40 @@ def _manifest(
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _check_loadable(job: ReplayJob) -> None:
+    if job.store is None:
+        return
+    if job.csv is None or job.csv == "-":
+        raise UsageError(
+            "--store: loads the lines of a CSV file; write the ticks to one first, or leave it out"
+        )
+    if job.price != "trade":
+        raise UsageError(f"--store: loads trades so far, price was {job.price!r}; leave it out")
+
+
+def _load(job: ReplayJob, folder: DataFolder, settings: ReplaySettings) -> LoadReport:
+    return asyncio.run(
+        load_file(
+            LoadJob(
+                folder=folder,
+                path=Path(str(job.csv)),
+                source=job.source,
+                feed=job.feed,
+                symbols=job.symbols,
+                settings=DeriveSettings(
+                    journal_id="load",
+                    timeframes=settings.timeframes,
+                    calendar=settings.calendar,
+                    session=settings.session,
+                    overrides=settings.overrides,
+                    rule_set=settings.rule_set,
+                ),
+                now_ns=job.now_ns,
+            )
+        )
+    )
 
 
 def _confirm(job: ReplayJob, run: Replay) -> tuple[bool, str]:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from marketpipe.bars import BarEngine
 from marketpipe.domain.ticks import Ticks
@@ -41,6 +43,10 @@ class FreshBars:
             overrides=s.overrides,
         )
 
+    def date_of(self, ts_ns: int) -> int:
+        """Return the session date (days since 1970-01-01) that an instant (ns) is in."""
+        return int(self.engine("trade").dates_of(np.array([ts_ns], np.int64))[0])
+
     def of_trades(self, trades: pa.Table, corrections: pa.Table, *, workers: int = 1) -> pa.Table:
         """Return the bars of canonical trades after all corrections, schema BARS."""
         left = effective(trades, corrections)
@@ -66,8 +72,10 @@ def in_time(table: pa.Table, settings: DeriveSettings, price_type: str) -> Ticks
 def effective(trades: pa.Table, corrections: pa.Table) -> pa.Table:
     """Return what is left of canonical trades after all of some canonical corrections.
 
-    A corrected trade is known when its last correction is.
+    A corrected trade is known when its last correction is. A trade that came in two journals, in
+    one of loads and one of a feed, is one.
     """
+    trades = once(trades)
     book = CorrectionBook()
     for message in correction_messages(corrections):
         book.add(message)
@@ -77,3 +85,23 @@ def effective(trades: pa.Table, corrections: pa.Table) -> pa.Table:
     for row, (scope, date, trade_id) in about:
         book.admit(scope, date, trade_id, int(trades["ts_event"][row].as_py()))
     return corrected(trades, about, book)
+
+
+def once(trades: pa.Table) -> pa.Table:
+    """Leave out trades whose vendor's id came before in another journal; keep the first received.
+
+    Within one journal ids are there once already.
+    """
+    if pc.count_distinct(trades["journal_id"]).as_py() < 2:
+        return trades
+    ordered = trades.sort_by(
+        [("recorded_at", "ascending"), ("journal_id", "ascending"), ("offset", "ascending")]
+    )
+    names = [*_IDENTITY, "trade_id"]
+    numbered = pl.DataFrame({n: pl.Series(ordered[n].combine_chunks()) for n in names})
+    repeated = (pl.int_range(pl.len()).over(names) > 0) & pl.col("trade_id").is_not_null()
+    keep = numbered.select(~repeated).to_series().to_arrow()
+    return ordered.filter(keep)
+
+
+_IDENTITY = ("source", "feed", "symbol", "venue", "tape", "session_date")

@@ -21,7 +21,13 @@ class LakeTrades:
         self._table, self._journal_id = table, journal_id
 
     def __call__(self, wanted: Wanted) -> pa.Table:
-        """Return the rows wanted, in no order."""
+        """Return the rows wanted, in no order.
+
+        Raises
+        ------
+        LakeError
+            If a file is missing or cannot be read; `marketpipe.lake.LakeTable.check` names it.
+        """
         condition = (ds.field("journal_id") == self._journal_id) & (
             ds.field("offset") < wanted.before_offset
         )

@@ -4,12 +4,15 @@ from collections.abc import Collection
 from datetime import date, timedelta
 from typing import NamedTuple
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
+from marketpipe.domain.batches import StreamKey
 from marketpipe.domain.buckets import bucket_of
 from marketpipe.lake import LakeTable
+from marketpipe.lake.faults import told_as_ours
 
 _EPOCH = date(1970, 1, 1)
 
@@ -34,6 +37,11 @@ def read_rows(
     days : of partitions by session date; None for all
     symbols : None for all
     condition : on any column
+
+    Raises
+    ------
+    LakeError
+        If a file is missing or cannot be read; `marketpipe.lake.LakeTable.check` names it.
     """
     predicate: list[tuple[str, str, date | list[int]]] = []
     parts = [] if condition is None else [condition]
@@ -50,16 +58,43 @@ def read_rows(
     if not files:
         return table.spec.rows.empty_table()
     keys = pa.schema([schema.field(name) for name in table.spec.partition_by])
-    dataset = ds.dataset(
-        files,
-        schema=schema,
-        format="parquet",
-        # a bare pyarrow dataset of a Delta table can abort the process at its exit
-        filesystem=pafs.LocalFileSystem(),
-        partitioning=ds.partitioning(keys, flavor="hive"),
-    )
     where = None
     for part in parts:
         where = part if where is None else where & part
-    found = dataset.to_table(columns=table.spec.rows.names, filter=where)
+    with told_as_ours(f"reading table {table.spec.name} at {table.path}"):
+        dataset = ds.dataset(
+            files,
+            schema=schema,
+            format="parquet",
+            # a bare pyarrow dataset of a Delta table can abort the process at its exit
+            filesystem=pafs.LocalFileSystem(),
+            partitioning=ds.partitioning(keys, flavor="hive"),
+        )
+        found = dataset.to_table(columns=table.spec.rows.names, filter=where)
     return found.cast(table.spec.rows)
+
+
+def live_spans(
+    trades: LakeTable, streams: Collection[StreamKey], loads: str
+) -> dict[StreamKey, tuple[int, int]]:
+    """Return when feeds had the first and the last trade (ts_event, ns) of some streams.
+
+    Streams without one are not in the result.
+
+    Parameters
+    ----------
+    loads : name of the journal that is no feed's
+    """
+    symbols = sorted({stream.symbol for stream in streams})
+    buckets = sorted({bucket_of(symbol, trades.buckets) for symbol in symbols})
+    files = trades.files([("bucket", "in", buckets)]) if buckets else []
+    if not files:
+        return {}
+    found = (
+        pl.scan_parquet(files, hive_partitioning=False)
+        .filter(pl.col("symbol").is_in(symbols) & (pl.col("journal_id") != loads))
+        .group_by("source", "feed", "symbol")
+        .agg(first=pl.col("ts_event").min(), last=pl.col("ts_event").max())
+        .collect()
+    )
+    return {StreamKey(*row[:3]): (row[3], row[4]) for row in found.iter_rows()}

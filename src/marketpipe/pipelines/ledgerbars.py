@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from marketpipe.domain.batches import StreamKey
+from marketpipe.domain.columns import i64_of
 from marketpipe.domain.schemas import BARS
 from marketpipe.lake import LakeTable
+from marketpipe.normalize.restored import distinct_rows
 from marketpipe.pipelines.derive import DeriveSettings
 from marketpipe.pipelines.fresh import FreshBars
 from marketpipe.pipelines.lakereads import Days, read_rows
@@ -93,6 +97,19 @@ def within(bars: pa.Table, scope: Scope) -> pa.Table:
         & (pc.field("ts_close") > scope.first_ns)
         & (pc.field("ts_close") <= scope.closed_ns)
     )
+
+
+def without(bars: pa.Table, changed: Mapping[StreamKey, frozenset[int]]) -> pa.Table:
+    """Leave out the bars of some sessions."""
+    if not changed or not len(bars):
+        return bars
+    dates = i64_of(bars["session_date"].cast(pa.int32()).cast(pa.int64()))
+    codes, names = distinct_rows(bars, ("source", "feed", "symbol"))
+    keep = np.ones(len(bars), np.bool_)
+    for code, (source, feed, symbol) in enumerate(names):
+        gone = changed.get(StreamKey(source, feed, symbol), frozenset())
+        keep &= ~((codes == code) & np.isin(dates, sorted(gone)))
+    return bars.filter(pa.array(keep))
 
 
 def _reach(settings: DeriveSettings) -> int:

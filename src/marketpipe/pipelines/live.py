@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -17,10 +17,12 @@ from marketpipe.errors import StorageError
 from marketpipe.journal import Journal
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.arrivals import intervals
-from marketpipe.pipelines.derive import Derivation, DeriveSettings, read_state
-from marketpipe.pipelines.history import TradeHistory
+from marketpipe.pipelines.derive import Derivation, DeriveSettings
+from marketpipe.pipelines.derivestate import read_state
+from marketpipe.pipelines.history import TradeHistory, Wanted
 from marketpipe.pipelines.lakehistory import LakeTrades
 from marketpipe.pipelines.lakesink import LakeSink
+from marketpipe.pipelines.ownership import Owned
 from marketpipe.pipelines.rawlog import raw_records, records_from
 from marketpipe.sources.parsed import MessageParser
 from marketpipe.store import BarRepository, Checkpoint, CheckpointStore, FindingsStore
@@ -30,8 +32,9 @@ AtBoundary = Callable[[str], None]
 """Called with its name before and after every write; tests kill the process there."""
 
 FLUSH_NS: Final = 60 * NANOS
-FLUSH_ROWS: Final = 1_000_000
+FLUSH_ROWS: Final = 500_000
 FLUSHES_PER_CHECKPOINT: Final = 5
+FLUSHES_PER_COMPACTION: Final = 30
 
 
 def nowhere(_name: str) -> None:
@@ -49,6 +52,7 @@ class LiveSettings:
     flush_ns : time of receipt between two flushes to the lake, ns
     flush_rows : rows waiting that make a flush due earlier
     flushes_per_checkpoint : how many flushes there are to a checkpoint
+    flushes_per_compaction : how many flushes there are to a look at the number of files
     """
 
     derive: DeriveSettings
@@ -56,6 +60,20 @@ class LiveSettings:
     flush_ns: int = FLUSH_NS
     flush_rows: int = FLUSH_ROWS
     flushes_per_checkpoint: int = FLUSHES_PER_CHECKPOINT
+    flushes_per_compaction: int = FLUSHES_PER_COMPACTION
+
+
+class _Made(NamedTuple):
+    checkpoint: Checkpoint
+    findings: Findings
+    aside: frozenset[str]
+
+
+class _Flushing(NamedTuple):
+    """A flush under way, and the checkpoint to save once it is through."""
+
+    task: "asyncio.Task[int]"
+    checkpoint: _Made | None
 
 
 @dataclass(slots=True)
@@ -78,6 +96,8 @@ class LivePipeline:
     _tables: dict[str, LakeTable]
     _make_parser: MakeParser
     _aside: Path
+    _closed: frozenset[Owned]
+    _keep_files_few: Callable[[], object]
     _at_boundary: AtBoundary = nowhere
     findings: Findings = field(default_factory=Findings)
     confirmed: int = 0
@@ -85,6 +105,8 @@ class LivePipeline:
     _sink: LakeSink = field(init=False)
     _flushed_ns: int | None = None
     _flushes: int = 0
+    _writes: int = 0
+    _flushing: _Flushing | None = None
 
     @property
     def name(self) -> str:
@@ -127,21 +149,34 @@ class LivePipeline:
         """
         reached = self._sink.versions().values()
         complete = all(version is not None and version >= saved.offset for version in reached)
-        return complete and dict(saved.versions) == self.settings.versions
+        if not complete or dict(saved.versions) != self.settings.versions:
+            return False
+        _, blob = msgspec.msgpack.decode(saved.state, type=tuple[bytes, bytes])
+        aside = read_state(blob)[0]["aside"]
+        return all(
+            (self._aside / price_type / name).is_file()
+            for price_type, index in aside.items()
+            for _, name in index
+        )
 
     def _resume(self, saved: Checkpoint | None) -> None:
         s = self.settings.derive
         base = 0 if saved is None else saved.offset + 1
-        history = TradeHistory(LakeTrades(self._tables["trades"], s.journal_id), base)
+        history = TradeHistory(self._stored_trades, base)
         if saved is None:
-            self._derivation = Derivation(s, self._make_parser((), b""), history, self._aside)
+            parser = self._make_parser((), b"")
+            self._derivation = Derivation(s, parser, history, self._aside, self._closed)
             return
         found, blob = msgspec.msgpack.decode(saved.state, type=tuple[bytes, bytes])
         self.findings = Findings.from_json(found)
         head, parser_state, _ = read_state(blob)
         parser = self._make_parser(head["streams"], parser_state)
-        self._derivation = Derivation(s, parser, history, self._aside)
+        self._derivation = Derivation(s, parser, history, self._aside, self._closed)
         self._derivation.load(blob)
+
+    def _stored_trades(self, wanted: Wanted) -> pa.Table:
+        with self._sink.locks["trades"]:
+            return LakeTrades(self._tables["trades"], self.settings.derive.journal_id)(wanted)
 
     def _mend_journal(self, saved: Checkpoint | None) -> None:
         """Give back to a journal that lost its end what the raw lake has of it."""
@@ -176,14 +211,19 @@ class LivePipeline:
             last = await asyncio.to_thread(reader.last, CLOCK)
             if last is None or last <= self.through:
                 return
+            if reader.first_offset > self.through + 1:
+                # The raw table is read below, and serves one thread at a time.
+                await self._land()
             async for records in _threaded(
                 intervals(records_from(self.through + 1, reader, self._tables["raw"]))
             ):
                 await self._take(records)
+            await self._land_if_through()
         finally:
             reader.close()
 
     async def _take(self, records: pa.Table) -> None:
+        await self._land_if_through()
         derived = await asyncio.to_thread(self._derivation.apply, records)
         self._at_boundary("store:before")
         await self._repository.add(derived.bars)
@@ -200,53 +240,90 @@ class LivePipeline:
         due = now - self._flushed_ns >= self.settings.flush_ns
         if due or self._sink.waiting >= self.settings.flush_rows:
             self._flushed_ns = now
-            await self.flush()
+            self._flushes += 1
+            await self._begin_flush(
+                with_checkpoint=self._flushes % self.settings.flushes_per_checkpoint == 0
+            )
 
     async def flush(self) -> None:
-        """Append what waits to the lake; now and then also save a checkpoint."""
-        if not self._sink.waiting:
-            return
-        through = await asyncio.to_thread(self._sink.flush)
-        self._derivation.history.flushed(through)
-        self._flushes += 1
-        if self._flushes % self.settings.flushes_per_checkpoint == 0:
-            await self.checkpoint()
+        """Append what waits to the lake, and wait until it is there."""
+        await self._begin_flush(with_checkpoint=False)
+        await self._land()
 
     async def checkpoint(self) -> None:
         """Save a checkpoint, and let the journal delete what nothing needs any more."""
-        await self._flush_rest()
-        if self.through < 0:
+        await self._begin_flush(with_checkpoint=True)
+        await self._land()
+
+    async def _begin_flush(self, *, with_checkpoint: bool) -> None:
+        """Begin to append what is in line; deriving may go on meanwhile.
+
+        Never two at once: what waits stays bounded when the lake is the slowest.
+        """
+        await self._land()
+        marked = self.through if with_checkpoint and self.through >= 0 else None
+        self._sink.close_line(marked)
+        # The state as it is now belongs to the last row in line, so it is taken at once.
+        checkpoint = await asyncio.to_thread(self._made) if with_checkpoint else None
+        task = asyncio.create_task(asyncio.to_thread(self._write_lake))
+        self._flushing = _Flushing(task, checkpoint)
+
+    def _write_lake(self) -> int:
+        through = self._sink.flush()
+        self._writes += 1
+        if self._writes % self.settings.flushes_per_compaction == 0:
+            self._keep_files_few()
+        return through
+
+    async def _land_if_through(self) -> None:
+        if self._flushing is not None and self._flushing.task.done():
+            await self._land()
+
+    async def _land(self) -> None:
+        """Wait for the flush under way, if there is one; only then anything may rely on it."""
+        flushing, self._flushing = self._flushing, None
+        if flushing is None:
             return
-        await asyncio.to_thread(self._sink.mark, self.through)
-        await asyncio.to_thread(self._derivation.put_aside)
-        state = await asyncio.to_thread(self._derivation.save)
-        blob = msgspec.msgpack.encode((self.findings.to_json(), state))
+        through = await flushing.task
+        if through >= 0:
+            self._derivation.history.flushed(through)
+        if flushing.checkpoint is not None:
+            await self._keep(flushing.checkpoint)
+
+    def _made(self) -> _Made | None:
+        if self.through < 0:
+            return None
+        self._derivation.put_aside()
+        blob = msgspec.msgpack.encode((self.findings.to_json(), self._derivation.save()))
+        checkpoint = Checkpoint(
+            pipeline=self.name,
+            journal_id=self.settings.derive.journal_id,
+            offset=self.through,
+            versions=self.settings.versions,
+            state=blob,
+            saved_at_ns=self._flushed_ns or 0,
+        )
+        return _Made(checkpoint, self.findings, self._derivation.aside_files)
+
+    async def _keep(self, made: _Made) -> None:
         database = self._repository.database
         self._at_boundary("checkpoint:before")
-        await CheckpointStore(database).save(
-            Checkpoint(
-                pipeline=self.name,
-                journal_id=self.settings.derive.journal_id,
-                offset=self.through,
-                versions=self.settings.versions,
-                state=blob,
-                saved_at_ns=self._flushed_ns or 0,
-            )
-        )
+        await CheckpointStore(database).save(made.checkpoint)
         self._at_boundary("checkpoint:after")
-        await FindingsStore(database).save(self.name, self.findings)
-        await asyncio.to_thread(self._derivation.tidy)
-        await asyncio.to_thread(self.journal.retain, self.through + 1)
+        await FindingsStore(database).save(self.name, made.findings)
+        await asyncio.to_thread(self._derivation.tidy, made.aside)
+        await asyncio.to_thread(self.journal.retain, made.checkpoint.offset + 1)
         self._at_boundary("retain:after")
-
-    async def _flush_rest(self) -> None:
-        if self._sink.waiting:
-            through = await asyncio.to_thread(self._sink.flush)
-            self._derivation.history.flushed(through)
 
     async def stop(self) -> None:
         """Flush, save a checkpoint, and let go of nothing: the caller closes what it opened."""
         await self.checkpoint()
+
+    async def let_go(self) -> None:
+        """Wait until no thread writes to the lake any more, however the flush under way ends."""
+        flushing, self._flushing = self._flushing, None
+        if flushing is not None:
+            await asyncio.wait([flushing.task])
 
 
 async def _threaded(tables: Iterator[pa.Table]) -> AsyncIterator[pa.Table]:

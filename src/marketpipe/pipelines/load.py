@@ -6,32 +6,29 @@ before the next one; the journal says when it began, which is when its rows were
 
 import asyncio
 import hashlib
-import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketpipe.domain.findings import Findings
-from marketpipe.domain.records import CLOCK, CONTROL, RECORDS
 from marketpipe.errors import StorageError, UsageError
-from marketpipe.journal import Journal, SqliteJournal
+from marketpipe.journal import SqliteJournal
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.fresh import FreshBars
 from marketpipe.pipelines.lakesink import TABLES
+from marketpipe.pipelines.live import AtBoundary, nowhere
 from marketpipe.pipelines.loaded import LoadStage, Part
+from marketpipe.pipelines.loadlog import JOURNAL, LoadLog, Run
+from marketpipe.pipelines.ownership import feeds_of, refuse_live, stopped_feeds, touched
+from marketpipe.sources.csvfile import CsvSource
 from marketpipe.sources.mock.messages import CsvMessages
-from marketpipe.sources.records import RecordBuilder
 from marketpipe.store import BarRepository
-
-JOURNAL: Final = "load"
-"""Name of the journal of loaded files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +62,8 @@ class LoadReport:
     Attributes
     ----------
     already : whether the very same file had been loaded before, so that nothing was done
+    given_up : name of a file whose load broke off before all of its lines were there, and is
+        given up for this one: nothing was written of it; empty for none
     rows : messages of the file
     new, restated, known : trades that were not there, that say something else, that were there
     bars : first revisions of bars added; revisions : further ones
@@ -72,6 +71,7 @@ class LoadReport:
     """
 
     already: bool = False
+    given_up: str = ""
     rows: int = 0
     new: int = 0
     restated: int = 0
@@ -81,43 +81,42 @@ class LoadReport:
     findings: Findings = field(default_factory=Findings)
 
 
-class Run(NamedTuple):
-    """One load in the journal: offsets of its first and last record, when it began, its facts."""
-
-    first: int
-    last: int | None
-    recorded_at: int
-    facts: Mapping[str, str]
-
-
-async def load_file(job: LoadJob) -> LoadReport:
+async def load_file(job: LoadJob, at_boundary: AtBoundary = nowhere) -> LoadReport:
     """Load a file; a load that broke off before is finished first.
+
+    Parameters
+    ----------
+    at_boundary : called with its name before and after every write
 
     Raises
     ------
     UsageError, InputError
-        If the file cannot be used.
+        If the file cannot be used, or a feed has not finished a session that it holds.
     StorageError
-        If the journal, the lake or the store cannot be written; loading again goes on from there.
+        If the journal, the lake or the store cannot be written, or a feed is running; loading
+        again goes on from there.
     """
-    with SqliteJournal(job.folder.journal(JOURNAL), JOURNAL) as journal:
+    facts = await asyncio.to_thread(facts_of, job)
+    with (
+        stopped_feeds(job.folder),
+        SqliteJournal(job.folder.journal(JOURNAL), JOURNAL) as journal,
+    ):
         async with await BarRepository.open(job.folder.store_url) as store:
-            tables = {name: LakeTable.open(job.folder.lake, name) for name in TABLES}
-            loader = _Loader(job.folder, journal, store, tables)
-            done = list(runs(journal))
-            if done and done[-1].last is None:
-                await loader.finish(done.pop(), job.settings)
-            facts = await asyncio.to_thread(facts_of, job)
-            if any(run.facts == facts for run in done):
-                return LoadReport(already=True)
-            run = await asyncio.to_thread(loader.receive, job, facts)
-            return await loader.finish(run, job.settings)
+            budget = job.folder.budget
+            tables = {name: LakeTable.open(job.folder.lake, name, budget=budget) for name in TABLES}
+            log = LoadLog(journal, tables["raw"])
+            return await _Loader(job, log, store, tables, at_boundary).load(facts)
 
 
 def facts_of(job: LoadJob) -> dict[str, str]:
     """Return what tells a load from another: the file's content, and how it is read."""
     if not job.path.is_file():
         raise UsageError(f"--csv: '{job.path}' is not a file; --store needs one it can read twice")
+    with closing(CsvSource(job.path)) as source:
+        if source.kind != "trades":
+            raise UsageError(
+                f"--store: '{job.path}' holds {source.kind}; only trades can be loaded so far"
+            )
     with job.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     symbols = "*" if job.symbols is None else ",".join(sorted(job.symbols))
@@ -141,110 +140,111 @@ def bars_of(settings: DeriveSettings) -> str:
     )
 
 
-def runs(journal: Journal) -> Iterator[Run]:
-    """Yield the loads of a journal in order; the last one may not be finished."""
-    reader = journal.reader()
-    first: tuple[int, int, dict[str, str]] | None = None
-    try:
-        for batch in reader.read(reader.first_offset):
-            for row in batch.filter(pc.equal(batch["kind"], CONTROL)).to_pylist():
-                facts = json.loads(row["payload"])
-                if facts.get("event") == "load":
-                    first = row["offset"], row["ts_recv"], facts["facts"]
-                elif facts.get("event") == "loaded" and first is not None:
-                    yield Run(first[0], row["offset"], *first[1:])
-                    first = None
-    finally:
-        reader.close()
-    if first is not None:
-        yield Run(first[0], None, *first[1:])
-
-
 class _Loader:
-    """Does one load, step by step; every step can be done again."""
+    """Does one load, step by step; every step can be done again.
+
+    Parameters
+    ----------
+    job : what to load
+    log : the journal of loads
+    store, tables : where to
+    at_boundary : see `load_file`
+    """
 
     def __init__(
         self,
-        folder: DataFolder,
-        journal: Journal,
+        job: LoadJob,
+        log: LoadLog,
         store: BarRepository,
         tables: dict[str, LakeTable],
+        at_boundary: AtBoundary,
     ) -> None:
-        self._folder, self._journal, self._store, self._tables = folder, journal, store, tables
+        self._job, self._log, self._store, self._tables = job, log, store, tables
+        self._at_boundary = at_boundary
 
-    def receive(self, job: LoadJob, facts: dict[str, str]) -> Run:
-        """Append the file's lines to the journal."""
-        first = self._control(job, {"event": "load", "facts": facts})
-        self._append_lines(job)
-        return Run(first, None, job.now_ns, facts)
+    async def load(self, facts: Mapping[str, str]) -> LoadReport:
+        """Load the job's file, after what an earlier load left to do."""
+        await asyncio.to_thread(self._log.mend)
+        runs = await asyncio.to_thread(self._log.runs)
+        run = runs.pop() if runs and runs[-1].over is None else None
+        given_up = ""
+        if run is not None and not run.is_of(facts):
+            if run.received is None:
+                given_up = run.facts["file"]
+                self._log.note(run, "given_up")
+            else:
+                await self._finish(run)
+                runs.append(run)
+            run = None
+        if any(one.is_of(facts) and not one.given_up for one in runs):
+            return LoadReport(already=True, given_up=given_up)
+        if run is None:
+            run = self._log.begin(facts, self._job.now_ns)
+        if run.received is None:
+            run = await asyncio.to_thread(self._receive, run)
+        report = await self._finish(run)
+        report.given_up = given_up
+        return report
 
-    def _append_lines(self, job: LoadJob) -> None:
+    def _receive(self, run: Run) -> Run:
+        job = self._job
         with CsvMessages(
             job.path,
             source=job.source,
             feed=job.feed,
             journal_id=JOURNAL,
             symbols=job.symbols,
-            conn_id=self._journal.next_offset,
+            conn_id=run.first,
         ) as messages:
-            for batch in messages.records():
-                self._journal.append(received(batch, job.now_ns))
+            self._at_boundary("journal:before")
+            run = self._log.take_in(run, messages.records(), self._at_boundary)
+            self._at_boundary("journal:after")
+            return run
 
-    def _control(self, job: LoadJob, payload: dict[str, object]) -> int:
-        builder = RecordBuilder(
-            source=job.source,
-            feed=job.feed,
-            stream=job.path.name,
-            conn_id=self._journal.next_offset,
-            conn_started_ns=job.now_ns,
-        )
-        builder.add_control(payload, job.now_ns)
-        return self._journal.append(builder.take())
-
-    async def finish(self, run: Run, settings: DeriveSettings) -> LoadReport:
+    async def _finish(self, run: Run) -> LoadReport:
         """Derive what a load adds, write it, and note that it is done."""
+        settings = self._job.settings
         if bars_of(settings) != run.facts["bars"]:
             raise StorageError(
                 f"journal load: the load of {run.facts['file']} broke off and was for other bars "
                 f"({run.facts['bars']}); finish it with the same options first"
             )
-        end = self._journal.next_offset - 1
+        await asyncio.to_thread(self._log.keep_raw)
+        self._at_boundary("raw:after")
         report = LoadReport()
+        feeds = await feeds_of(self._job.folder, self._store.database)
         with tempfile.TemporaryDirectory(prefix="marketpipe-load-") as folder:
-            stage = LoadStage(
-                Path(folder), settings, self._tables, run.recorded_at, (run.first, end)
-            )
-            await asyncio.to_thread(stage.read, self._journal, report)
+            stage = LoadStage(Path(folder), settings, self._tables, run, feeds)
+            with closing(self._log.journal.reader()) as reader:
+                await asyncio.to_thread(stage.read, reader, report)
+            if run.accepted is None:
+                try:
+                    refuse_live(stage.sessions(), feeds, FreshBars(settings).date_of)
+                except UsageError:
+                    self._log.note(run, "given_up")
+                    raise
+                self._log.note(run, "accepted")
             for part in stage.parts():
                 await asyncio.to_thread(stage.write_ticks, part, report)
+                self._at_boundary("ticks:after")
             for part in stage.changed():
-                await self._write_bars(stage, part, report)
-        self._close(run)
+                await self._write_bars(run, stage, part, report)
+        self._log.note(run, "loaded")
+        self._at_boundary("loaded:after")
+        await asyncio.to_thread(self._log.keep_raw)
         return report
 
-    async def _write_bars(self, stage: LoadStage, part: Part, report: LoadReport) -> None:
+    async def _write_bars(self, run: Run, stage: LoadStage, part: Part, report: LoadReport) -> None:
         bars = await asyncio.to_thread(stage.bars, part)
+        if not len(bars):
+            return
+        # a feed that starts after a crash must know whose the bars are before they are there
+        self._log.note(run, "changes", touched=touched(bars))
+        self._at_boundary("store:before")
         await self._store.add(bars)
+        self._at_boundary("store:after")
         await asyncio.to_thread(stage.write_bars, part, bars)
+        self._at_boundary("bars:after")
         first = int(pc.sum(pc.equal(bars["revision"], 0)).as_py() or 0)
         report.bars += first
         report.revisions += len(bars) - first
-
-    def _close(self, run: Run) -> None:
-        builder = RecordBuilder(
-            source=run.facts["source"],
-            feed=run.facts["feed"],
-            stream=run.facts["file"],
-            conn_id=run.first,
-            conn_started_ns=run.recorded_at,
-        )
-        builder.add_control({"event": "loaded", "first": run.first}, run.recorded_at)
-        self._journal.append(builder.take())
-
-
-def received(batch: pa.RecordBatch, now_ns: int) -> pa.RecordBatch:
-    """Return messages as received now, without the ticks of a clock that is not ours."""
-    kept = batch.filter(pc.not_equal(batch["kind"], CLOCK))
-    at = RECORDS.names.index("ts_recv")
-    stamps = pa.array(np.full(len(kept), now_ns, np.int64))
-    return kept.set_column(at, RECORDS.field(at), stamps)

@@ -1,7 +1,7 @@
 """The rows of one load, day by day and bucket by bucket: what is new of them, and their bars."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from marketpipe.domain.bars import Cause
-from marketpipe.domain.batches import I64, TradeBatch
+from marketpipe.domain.batches import I64, StreamKey, TradeBatch
 from marketpipe.domain.buckets import bucket_of
 from marketpipe.domain.columns import i64_of
 from marketpipe.domain.schemas import BARS, TRADES
-from marketpipe.errors import UsageError
-from marketpipe.journal import Journal
+from marketpipe.journal import JournalReader
 from marketpipe.lake import LakeTable
 from marketpipe.normalize import TickNormalizer
 from marketpipe.normalize.canonical import Knowledge, canonical_ticks
@@ -25,9 +24,10 @@ from marketpipe.normalize.judge import bad_rows
 from marketpipe.normalize.restored import distinct_rows
 from marketpipe.pipelines.arrivals import one_batch
 from marketpipe.pipelines.derive import DeriveSettings
-from marketpipe.pipelines.fresh import effective
-from marketpipe.pipelines.lakereads import Days, read_rows
+from marketpipe.pipelines.lakereads import Days, live_spans, read_rows
 from marketpipe.pipelines.ledgerbars import Scope, restatement
+from marketpipe.pipelines.loadlog import JOURNAL, Run
+from marketpipe.pipelines.ownership import Feed, Owned
 from marketpipe.pipelines.quarantine import quarantined
 from marketpipe.pipelines.reload import Reload, beside, restatements
 from marketpipe.sources.csvfile import CsvParser
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from marketpipe.pipelines.load import LoadReport
 
 _CHUNK = 262_144
+_EVER = (0, 2**63 - 1)
 
 
 class Part(NamedTuple):
@@ -47,8 +48,9 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class _Change:
-    """What a part adds: the streams with new trades, those with restated ones, and when."""
+    """What a part has: the symbols with new trades, with restated ones, all of them, and when."""
 
+    seen: set[str] = field(default_factory=set)
     filled: set[str] = field(default_factory=set)
     restated: set[str] = field(default_factory=set)
     first_ns: int = 2**63 - 1
@@ -63,8 +65,8 @@ class LoadStage:
     folder : empty, for what does not stay in memory
     settings : the bars to build
     tables : of the lake
-    recorded_at : when the load began, ns
-    offsets : first and last record, both inclusive
+    run : the load, all of its lines received
+    feeds : the live feeds that are kept beside it
     """
 
     def __init__(
@@ -72,42 +74,41 @@ class LoadStage:
         folder: Path,
         settings: DeriveSettings,
         tables: dict[str, LakeTable],
-        recorded_at: int,
-        offsets: tuple[int, int],
+        run: Run,
+        feeds: list[Feed],
     ) -> None:
         self._folder, self._settings, self._tables = folder, settings, tables
-        self._recorded_at = recorded_at
-        self._first, self._last = offsets
+        self._recorded_at = run.recorded_at
+        self._first, self._last = run.first, run.received or run.first
+        self._feeds = feeds
+        self._live: dict[StreamKey, tuple[int, int]] = {}
         self._dates = identity_dates(
             settings.calendar,
             new_york=settings.rule_set.anchoring == "ny_day",
             overrides=settings.overrides,
         )
         self._normalizer = TickNormalizer(rule_set=settings.rule_set, session_dates=self._dates)
+        self._sessions: set[Owned] = set()
         self._changes: dict[tuple[Part, tuple[str, str]], _Change] = {}
 
     # -- records in --------------------------------------------------------------------------------
 
-    def read(self, journal: Journal, report: "LoadReport") -> None:
-        """Read the load's records, write them to the raw lake, and put its trades aside by part."""
+    def read(self, reader: JournalReader, report: "LoadReport") -> None:
+        """Read the load's records, and put its trades aside by part."""
         parser = CsvParser()
-        reader = journal.reader()
-        try:
-            for n, batch in enumerate(reader.read(self._first, _CHUNK)):
-                self._take(n, pa.Table.from_batches([batch]), parser, report)
-        finally:
-            reader.close()
+        for n, batch in enumerate(reader.read(self._first, _CHUNK)):
+            mine = batch.slice(0, self._last + 1 - int(batch["offset"][0].as_py()))
+            if len(mine):
+                self._take(n, pa.Table.from_batches([mine]), parser, report)
+            if len(mine) < len(batch):
+                break
+        streams = {session.stream for session in self._sessions}
+        self._live = live_spans(self._tables["trades"], streams, JOURNAL)
 
     def _take(self, n: int, records: pa.Table, parser: CsvParser, report: "LoadReport") -> None:
         parsed = parser.parse(one_batch(records))
-        if parsed.quotes is not None:
-            raise UsageError(
-                "--store: the file holds quotes; only trades can be loaded into the lake so far"
-            )
         refused = list(parsed.bad)
         report.findings += bad_rows(parsed.bad)
-        through = int(records["offset"][-1].as_py())
-        self._append("raw", records, f"raw/{self._first}", through)
         report.rows += len(parsed.trades) if parsed.trades is not None else 0
         report.rows += len(parsed.bad)
         if parsed.trades is not None:
@@ -115,6 +116,7 @@ class LoadStage:
             refused += done.quarantined
             report.findings += done.findings
             self._put_aside(n, self._canonical(parsed.trades, done.admitted))
+        through = int(records["offset"][-1].as_py())
         self._append(
             "quarantine", quarantined(refused, records), f"quarantine/{self._first}", through
         )
@@ -131,7 +133,7 @@ class LoadStage:
         return canonical_ticks(
             batch,
             admitted,
-            journal_id="load",
+            journal_id=JOURNAL,
             dates=self._dates,
             knowledge=Knowledge(
                 recorded_at=recorded,
@@ -143,6 +145,11 @@ class LoadStage:
     def _put_aside(self, n: int, trades: pa.Table) -> None:
         if not len(trades):
             return
+        names_and_days = trades.group_by([*_STREAM, "session_date"]).aggregate([]).to_pylist()
+        for row in names_and_days:
+            day = int(np.datetime64(row["session_date"]).astype("datetime64[D]").astype(np.int64))
+            key = StreamKey(row["source"], row["feed"], row["symbol"])
+            self._sessions.add(Owned(key, day))
         codes, names = distinct_rows(trades, ("symbol",))
         buckets = self._tables["trades"].buckets
         of_symbol = np.array([bucket_of(name[0], buckets) for name in names], np.int32)
@@ -155,6 +162,10 @@ class LoadStage:
             existing_data_behavior="overwrite_or_ignore",
             max_partitions=100_000,
         )
+
+    def sessions(self) -> frozenset[Owned]:
+        """Return the sessions that the load has trades of."""
+        return frozenset(self._sessions)
 
     # -- part by part ------------------------------------------------------------------------------
 
@@ -170,11 +181,10 @@ class LoadStage:
     def write_ticks(self, part: Part, report: "LoadReport") -> None:
         """Append a part's new trades and its restatements to the lake."""
         loaded = self._loaded(part)
-        there = self._there(part, loaded)
-        found = beside(loaded, there)
-        covered = _streams(there)
-        fresh = self._knowing(found.new, covered)
-        self._note(part, replace(found, new=fresh))
+        trades, corrections = self._there(part, loaded)
+        found = beside(loaded, trades, corrections)
+        fresh = self._knowing(found.new, _streams(trades))
+        self._note(part, loaded, found)
         name = f"{self._first}/{part.date}/{part.bucket}"
         self._append("trades", fresh, f"trades/{name}", self._last)
         again = restatements(found.restated, self._recorded_at)
@@ -192,35 +202,48 @@ class LoadStage:
         dates = pa.array(np.full(len(rows), part.date, np.int32)).cast(pa.date32())
         return rows.add_column(at, TRADES.field(at), dates).cast(TRADES)
 
-    def _there(self, part: Part, loaded: pa.Table) -> pa.Table:
-        """Return the trades that were there before this load, as their corrections left them."""
-        others = ~((ds.field("journal_id") == "load") & (ds.field("offset") >= self._first))
+    def _there(self, part: Part, loaded: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Return the trades and corrections that were there before this load."""
+        others = ~((ds.field("journal_id") == JOURNAL) & (ds.field("offset") >= self._first))
         symbols = sorted(loaded["symbol"].unique().to_pylist())
         trades, corrections = (
             read_rows(self._tables[name], Days(part.date, part.date), symbols, others)
             for name in ("trades", "corrections")
         )
-        return effective(trades, corrections)
+        return trades, corrections
 
-    def _knowing(self, trades: pa.Table, covered: set[tuple[str, str, str]]) -> pa.Table:
-        """Let trades of streams that were there before be known from now on only."""
+    def _knowing(self, trades: pa.Table, there: set[tuple[str, str, str]]) -> pa.Table:
+        """Let trades be known from now on only, where there was a feed or an earlier load.
+
+        Parameters
+        ----------
+        there : streams that the lake has trades of, of the same session date
+        """
         codes, names = distinct_rows(trades, _STREAM)
-        late = np.array([name in covered for name in names], np.bool_)
-        if not late.any():
-            return trades
-        known = np.where(late[codes], self._recorded_at, i64_of(trades["known_at"]))
-        at = TRADES.names.index("known_at")
-        return trades.set_column(at, TRADES.field(at), pa.array(known))
+        first, last = np.full(len(names), _EVER[1]), np.full(len(names), _EVER[0])
+        for code, (source, feed, symbol) in enumerate(names):
+            if (source, feed, symbol) in there:
+                first[code], last[code] = _EVER
+            elif (span := self._live.get(StreamKey(source, feed, symbol))) is not None:
+                first[code], last[code] = span
+        at = i64_of(trades["ts_event"])
+        covered = (at >= first[codes]) & (at <= last[codes])
+        known = np.where(covered, self._recorded_at, i64_of(trades["known_at"]))
+        column = TRADES.names.index("known_at")
+        return trades.set_column(column, TRADES.field(column), pa.array(known))
 
-    def _note(self, part: Part, found: Reload) -> None:
+    def _note(self, part: Part, loaded: pa.Table, found: Reload) -> None:
+        for source, feed, symbol in _streams(loaded):
+            change = self._changes.setdefault((part, (source, feed)), _Change())
+            change.seen.add(symbol)
+        times = i64_of(loaded["ts_event"])
+        for (at, _), change in self._changes.items():
+            if at == part:
+                change.first_ns, change.last_ns = int(times.min()), int(times.max())
         for rows, is_new in ((found.new, True), (found.restated, False)):
-            if not len(rows):
-                continue
             for source, feed, symbol in _streams(rows):
-                change = self._changes.setdefault((part, (source, feed)), _Change())
+                change = self._changes[part, (source, feed)]
                 (change.filled if is_new else change.restated).add(symbol)
-                change.first_ns = min(change.first_ns, int(i64_of(rows["ts_event"]).min()))
-                change.last_ns = max(change.last_ns, int(i64_of(rows["ts_event"]).max()))
 
     # -- bars --------------------------------------------------------------------------------------
 
@@ -234,14 +257,14 @@ class LoadStage:
         for (at, (source, feed)), change in sorted(self._changes.items(), key=lambda c: c[0]):
             if at != part:
                 continue
-            symbols = tuple(sorted(change.filled | change.restated))
+            symbols = tuple(sorted(change.seen))
             scope = Scope(
                 source=source,
                 feed=feed,
                 symbols=symbols,
                 first_ns=change.first_ns,
                 last_ns=change.last_ns,
-                closed_ns=self._recorded_at,
+                closed_ns=self._closed_ns(source, feed, symbols),
             )
             found = restatement(self._tables, self._settings, scope, Days(part.date, part.date))
             causes: tuple[tuple[Cause, set[str]], ...] = (
@@ -250,10 +273,20 @@ class LoadStage:
             )
             for cause, mine in causes:
                 revisions = found.revisions(cause, self._recorded_at)
-                tables.append(
-                    revisions.filter(pc.field("symbol").isin(pa.array(sorted(mine), pa.string())))
+                tables.append(revisions.filter(_of(mine)))
+            # of trades that were known, only bars that were not asked for before
+            tables.append(
+                found.revisions("first", self._recorded_at).filter(
+                    _of(change.seen - change.filled - change.restated) & (pc.field("revision") == 0)
                 )
+            )
         return pa.concat_tables(tables)
+
+    def _closed_ns(self, source: str, feed: str, symbols: tuple[str, ...]) -> int:
+        """Return up to when bars are final: of a feed's symbols, as far as the feed has come."""
+        mine = {StreamKey(source, feed, symbol) for symbol in symbols}
+        reached = [f.watermark_ns for f in self._feeds if not mine.isdisjoint(f.streams)]
+        return min([self._recorded_at, *reached])
 
     def write_bars(self, part: Part, bars: pa.Table) -> None:
         """Append a part's revisions to the lake."""
@@ -275,3 +308,7 @@ _STREAM = ("source", "feed", "symbol")
 
 def _streams(trades: pa.Table) -> set[tuple[str, str, str]]:
     return {(n[0], n[1], n[2]) for n in distinct_rows(trades, _STREAM)[1]}
+
+
+def _of(symbols: set[str]) -> pc.Expression:
+    return pc.field("symbol").isin(pa.array(sorted(symbols), pa.string()))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from marketpipe.domain.calendars import library_version
@@ -11,9 +12,12 @@ from marketpipe.journal.sqlite import SEGMENT_BYTES
 from marketpipe.lake import LakeTable
 from marketpipe.lake.table import Compression
 from marketpipe.pipelines.datafolder import DataFolder
-from marketpipe.pipelines.derive import STATE_FORMAT, DeriveSettings
+from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.derivestate import STATE_FORMAT
+from marketpipe.pipelines.housekeeping import keep_files_few
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.live import AtBoundary, LivePipeline, LiveSettings, MakeParser, nowhere
+from marketpipe.pipelines.ownership import owned_by_batches
 from marketpipe.store import BarRepository
 
 
@@ -70,9 +74,10 @@ async def live_pipeline(
         segment_bytes=segment_bytes,
     )
     try:
+        budget = folder.budget
         tables = {
             name: await asyncio.to_thread(
-                LakeTable.open, folder.lake, name, compression=compression
+                LakeTable.open, folder.lake, name, compression=compression, budget=budget
             )
             for name in TABLES
         }
@@ -84,9 +89,14 @@ async def live_pipeline(
                 tables,
                 make_parser,
                 folder.aside(journal_id),
+                await asyncio.to_thread(owned_by_batches, folder),
+                partial(keep_files_few, folder.lake, compression),
                 at_boundary,
             )
             await pipeline.start()
-            yield pipeline
+            try:
+                yield pipeline
+            finally:
+                await pipeline.let_go()
     finally:
         journal.close()

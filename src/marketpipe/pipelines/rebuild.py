@@ -18,11 +18,28 @@ from marketpipe.journal import Journal, SqliteJournal
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.fresh import FreshBars
 from marketpipe.pipelines.lakereads import Days
 from marketpipe.pipelines.lakesink import TABLES
-from marketpipe.pipelines.ledgerbars import Scope, kept, latest, restatement, within
-from marketpipe.pipelines.live import MakeParser
-from marketpipe.pipelines.load import JOURNAL as LOADS
+from marketpipe.pipelines.ledgerbars import (
+    Scope,
+    kept,
+    latest,
+    restatement,
+    within,
+    without,
+)
+from marketpipe.pipelines.live import AtBoundary, MakeParser, nowhere
+from marketpipe.pipelines.loadlog import JOURNAL as LOADS
+from marketpipe.pipelines.ownership import (
+    by_stream,
+    feeds_of,
+    owned_by_batches,
+    refuse_live,
+    sessions_of,
+    stopped_feeds,
+    touched,
+)
 from marketpipe.pipelines.rederive import of_raw
 from marketpipe.pipelines.restate import Difference, Restatement, restate
 from marketpipe.sources.records import RecordBuilder
@@ -65,9 +82,12 @@ class Rebuilt:
     Attributes
     ----------
     parts : by series; bars that differ are in them
+    left_out : kept bars of sessions that loads have changed, which the raw messages of a feed
+        cannot give
     """
 
     parts: tuple[Restatement, ...]
+    left_out: int = 0
 
     @property
     def equal(self) -> int:
@@ -113,32 +133,34 @@ def plan(job: RebuildJob) -> Rebuilt:
     """
     tables = {name: LakeTable.open(job.folder.lake, name) for name in TABLES}
     if job.origin == "raw":
-        return Rebuilt(tuple(_from_raw(job, tables)))
+        return _from_raw(job, tables)
     return Rebuilt(tuple(_from_canonical(job, tables)))
 
 
 def _from_canonical(job: RebuildJob, tables: dict[str, LakeTable]) -> Iterator[Restatement]:
-    for (source, feed), symbols in _series(job, tables["trades"]).items():
+    for group, symbols in _series(job, tables["trades"]).items():
         scope = Scope(
-            source=source,
-            feed=feed,
+            source=group.source,
+            feed=group.feed,
             symbols=symbols,
             first_ns=0,
             last_ns=_ALWAYS,
-            closed_ns=_closed_ns(tables, job, source, feed),
+            closed_ns=_closed_ns(tables, job, group),
         )
         yield restatement(tables, job.settings, scope, job.days)
 
 
-def _from_raw(job: RebuildJob, tables: dict[str, LakeTable]) -> Iterator[Restatement]:
+def _from_raw(job: RebuildJob, tables: dict[str, LakeTable]) -> Rebuilt:
     done = of_raw(job.settings, job.make_parser, tables["raw"])
     if done.watermark_ns is None:
-        return
+        return Rebuilt(())
     fresh = latest(done.history).filter(pc.field("coverage") != "void")
     first, last = (pa.scalar(d, pa.int32()).cast(pa.date32()) for d in job.days)
     fresh = fresh.filter((pc.field("session_date") >= first) & (pc.field("session_date") <= last))
     if job.symbols is not None:
         fresh = fresh.filter(pc.field("symbol").isin(pa.array(sorted(job.symbols))))
+    loaded = by_stream(owned_by_batches(job.folder, (LOADS,)))
+    parts, left_out = [], 0
     streams = fresh.select(["source", "feed"]).group_by(["source", "feed"]).aggregate([])
     for row in sorted(streams.to_pylist(), key=str):
         mine = fresh.filter(
@@ -152,37 +174,45 @@ def _from_raw(job: RebuildJob, tables: dict[str, LakeTable]) -> Iterator[Restate
             last_ns=_ALWAYS,
             closed_ns=done.watermark_ns,
         )
-        there = kept(tables["bars"], job.settings, scope, job.days)
-        yield restate(within(there, scope), within(mine, scope))
+        there = within(kept(tables["bars"], job.settings, scope, job.days), scope)
+        compared = without(there, loaded)
+        left_out += len(there) - len(compared)
+        parts.append(restate(compared, without(within(mine, scope), loaded)))
+    return Rebuilt(tuple(parts), left_out)
 
 
-def _series(job: RebuildJob, trades: LakeTable) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return the symbols of each (source, feed) that has trades in the range."""
+class _Group(NamedTuple):
+    """Symbols of a source and feed: those that a live feed has, or those of loads alone."""
+
+    source: str
+    feed: str
+    is_live: bool
+
+
+def _series(job: RebuildJob, trades: LakeTable) -> dict[_Group, tuple[str, ...]]:
+    """Return the symbols of each group that has trades in the range."""
     files = trades.files(
         [("session_date", ">=", day(job.days.first)), ("session_date", "<=", day(job.days.last))]
     )
     if not files:
         return {}
-    names = ["source", "feed", "symbol"]
-    found = pl.scan_parquet(files).select(names).unique().collect()
-    series: dict[tuple[str, str], list[str]] = {}
-    for source, feed, symbol in sorted(found.rows()):
+    is_live = (pl.col("journal_id") != LOADS).any().alias("is_live")
+    found = pl.scan_parquet(files).group_by("source", "feed", "symbol").agg(is_live).collect()
+    series: dict[_Group, list[str]] = {}
+    for source, feed, symbol, live in sorted(found.rows()):
         if job.symbols is None or symbol in job.symbols:
-            series.setdefault((source, feed), []).append(symbol)
+            series.setdefault(_Group(source, feed, live), []).append(symbol)
     return {key: tuple(symbols) for key, symbols in series.items()}
 
 
-def _closed_ns(tables: dict[str, LakeTable], job: RebuildJob, source: str, feed: str) -> int:
+def _closed_ns(tables: dict[str, LakeTable], job: RebuildJob, group: _Group) -> int:
     """Return up to when bars are final: the last clock of the feed, or when a file was loaded."""
-    clocks = _largest(
-        tables["raw"], "ts_recv", (pl.col("kind") == CLOCK) & (pl.col("source") == source)
-    )
-    loads = _largest(
-        tables["trades"],
-        "recorded_at",
-        (pl.col("journal_id") == LOADS) & (pl.col("source") == source) & (pl.col("feed") == feed),
-    )
-    return max(clocks - job.settings.delay_ns - job.settings.grace_ns, loads)
+    mine = pl.col("source") == group.source
+    if group.is_live:
+        clock = _largest(tables["raw"], "ts_recv", (pl.col("kind") == CLOCK) & mine)
+        return clock - job.settings.delay_ns - job.settings.grace_ns
+    mine &= (pl.col("feed") == group.feed) & (pl.col("journal_id") == LOADS)
+    return _largest(tables["trades"], "recorded_at", mine)
 
 
 def _largest(table: LakeTable, column: str, condition: pl.Expr) -> int:
@@ -193,46 +223,65 @@ def _largest(table: LakeTable, column: str, condition: pl.Expr) -> int:
     return int(rows.filter(condition).select(pl.col(column).max()).collect().item() or 0)
 
 
-async def write(job: RebuildJob, rebuilt: Rebuilt, now_ns: int) -> int:
+async def write(
+    job: RebuildJob, rebuilt: Rebuilt, now_ns: int, at_boundary: AtBoundary = nowhere
+) -> int:
     """Write what a rebuild found as revisions; return how many. The same again writes nothing.
 
     Parameters
     ----------
     now_ns : when the revisions become known, ns
+    at_boundary : called with its name after every write
 
     Raises
     ------
+    UsageError
+        If a feed has not finished a session that would change.
     StorageError
-        If something cannot be written; planning and writing again goes on from there.
+        If something cannot be written, or a feed is running; planning and writing again goes on
+        from there.
     """
-    with SqliteJournal(job.folder.journal(JOURNAL), JOURNAL) as journal:
+    with (
+        stopped_feeds(job.folder),
+        SqliteJournal(job.folder.journal(JOURNAL), JOURNAL) as journal,
+    ):
         begun = unfinished(journal)
-        recorded_at = begun.recorded_at if begun is not None else now_ns
-        bars = rebuilt.revisions(recorded_at)
+        # the journal's times never step back, whatever the clock does
+        now_ns = max(now_ns, journal.last_ts_recv or 0)
+        bars = rebuilt.revisions(now_ns if begun is None else begun.recorded_at)
         if not len(bars):
+            # what broke off had been written
+            if begun is not None and begun.job == described(job):
+                _note(journal, begun.recorded_at, {"event": "rebuilt", "first": begun.offset})
             return 0
-        if begun is not None and begun.rows != len(bars):
-            raise StorageError(
-                f"journal {JOURNAL}: a rebuild of {begun.rows} revisions broke off, and this one "
-                f"makes {len(bars)}; run the one that broke off again first ({begun.job})"
-            )
-        offset = (
-            begun.offset
-            if begun is not None
-            else _note(
-                journal, recorded_at, {"event": "rebuild", "job": described(job), "rows": len(bars)}
-            )
-        )
         async with await BarRepository.open(job.folder.store_url) as store:
+            feeds = await feeds_of(job.folder, store.database)
+            refuse_live(sessions_of(bars), feeds, FreshBars(job.settings).date_of)
+            begun = begun or _begin(journal, job, bars, now_ns)
+            if begun.rows != len(bars):
+                raise StorageError(
+                    f"journal {JOURNAL}: a rebuild of {begun.rows} revisions broke off, and this "
+                    f"one makes {len(bars)}; run the one that broke off again first ({begun.job})"
+                )
+            at_boundary("journal:after")
             await store.add(bars)
+        at_boundary("store:after")
         LakeTable.open(job.folder.lake, "bars").append(
             bars,
             app_id="rebuild/bars",
-            through=offset,
-            offsets=np.full(len(bars), offset, np.int64),
+            through=begun.offset,
+            offsets=np.full(len(bars), begun.offset, np.int64),
         )
-        _note(journal, recorded_at, {"event": "rebuilt", "first": offset})
+        at_boundary("bars:after")
+        _note(journal, begun.recorded_at, {"event": "rebuilt", "first": begun.offset})
         return len(bars)
+
+
+def _begin(journal: Journal, job: RebuildJob, bars: pa.Table, now_ns: int) -> "Begun":
+    """Note what is to be written; a feed that starts after a crash must know whose it is."""
+    said = described(job)
+    facts = {"event": "rebuild", "job": said, "rows": len(bars), "touched": touched(bars)}
+    return Begun(_note(journal, now_ns, facts), now_ns, said, len(bars))
 
 
 class Begun(NamedTuple):
@@ -267,7 +316,7 @@ def described(job: RebuildJob) -> str:
     return f"{job.origin}, {symbols}, {day(job.days.first)} to {day(job.days.last)}"
 
 
-def _note(journal: Journal, now_ns: int, facts: dict[str, str | int]) -> int:
+def _note(journal: Journal, now_ns: int, facts: dict[str, object]) -> int:
     builder = RecordBuilder(
         source=JOURNAL, feed="", stream=JOURNAL, conn_id=0, conn_started_ns=now_ns
     )

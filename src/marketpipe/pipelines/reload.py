@@ -8,6 +8,10 @@ import polars as pl
 import pyarrow as pa
 
 from marketpipe.domain.schemas import CORRECTIONS, schema_version
+from marketpipe.pipelines.fresh import effective, once
+
+RESTATED: Final = "restated"
+"""``action`` of a correction that a load made of a trade that came again with other content."""
 
 _STREAM: Final = ["source", "feed", "symbol"]
 _ID: Final = [*_STREAM, "venue", "tape", "session_date", "trade_id"]
@@ -33,32 +37,42 @@ class Reload:
     known: int
 
 
-def beside(loaded: pa.Table, there: pa.Table) -> Reload:
-    """Compare loaded trades with those that are there, after their corrections.
+def beside(loaded: pa.Table, there: pa.Table, corrections: pa.Table) -> Reload:
+    """Compare loaded trades with those that are there.
 
-    A trade with an id is known by it. One without is known by all that it says, and by how many
-    there are that say the same: two equal prints of a file are two, and loading the file twice
-    makes no third.
+    A trade with an id is known by it. It says something else if its content is neither what is
+    there after all corrections nor, unless an earlier load restated it, what first came: a file
+    made before a vendor's correction or cancel does not undo it. One without an id is known by
+    all that it says, and by how many there are that say the same: two equal prints of a file are
+    two, and loading the file twice makes no third.
 
     Parameters
     ----------
     loaded, there : canonical trades; ``loaded`` in order of offset
+    corrections : canonical ones that are there
     """
     rows = _frame(loaded).with_row_index("row")
-    old = _frame(there)
+    old, now = _frame(once(there)), _frame(effective(there, corrections))
     with_id, without = rows.filter(_has_id()), rows.filter(~_has_id())
-    first = old.filter(_has_id()).unique(_ID, keep="first").select(*_ID, *_kept(_SAID))
-    matched = with_id.join(first, on=_ID, how="left", nulls_equal=True)
-    is_there = pl.col("kept_price").is_not_null()
-    other = pl.any_horizontal([pl.col(c).ne_missing(pl.col(f"kept_{c}")) for c in _SAID])
+    matched = with_id.lazy()
+    for side, frame in (("old", old), ("now", now)):
+        said = frame.filter(_has_id()).unique(_ID, keep="first", maintain_order=True)
+        beside_it = said.select(*_ID, *(pl.col(c).alias(f"{side}_{c}") for c in _SAID))
+        matched = matched.join(beside_it.lazy(), on=_ID, how="left", nulls_equal=True)
+    redone = _frame_of(corrections, [*_ID, "action"]).filter(pl.col("action") == RESTATED)
+    redone = redone.select(*_ID, pl.lit(True).alias("redone")).unique(_ID)
+    found = matched.join(redone.lazy(), on=_ID, how="left", nulls_equal=True).collect()
+    is_there = pl.col("old_price").is_not_null()
+    is_gone = pl.col("now_price").is_null()
+    as_first = ~_differs("old") & pl.col("redone").is_null()
     counted = _numbered(without).join(
         _numbered(old.filter(~_has_id())).select(*_LIKE, "nth", pl.lit(True).alias("there")),
         on=[*_LIKE, "nth"],
         how="left",
         nulls_equal=True,
     )
-    new = [matched.filter(~is_there)["row"], counted.filter(pl.col("there").is_null())["row"]]
-    restated = matched.filter(is_there & other)["row"]
+    new = [found.filter(~is_there)["row"], counted.filter(pl.col("there").is_null())["row"]]
+    restated = found.filter(is_there & ~is_gone & ~as_first & _differs("now"))["row"]
     fresh = np.sort(np.concatenate([part.to_numpy() for part in new])).astype(np.int64)
     again = np.sort(restated.to_numpy()).astype(np.int64)
     return Reload(
@@ -66,6 +80,10 @@ def beside(loaded: pa.Table, there: pa.Table) -> Reload:
         loaded.take(pa.array(again)),
         len(loaded) - len(fresh) - len(again),
     )
+
+
+def _differs(side: str) -> pl.Expr:
+    return pl.any_horizontal([pl.col(c).ne_missing(pl.col(f"{side}_{c}")) for c in _SAID])
 
 
 def restatements(trades: pa.Table, recorded_at: int) -> pa.Table:
@@ -80,7 +98,7 @@ def restatements(trades: pa.Table, recorded_at: int) -> pa.Table:
     stamps = pa.array(np.full(n, recorded_at, np.int64))
     made = {
         "kind": pa.repeat("correction", n),
-        "action": pa.repeat("restated", n),
+        "action": pa.repeat(RESTATED, n),
         "recorded_at": stamps,
         "known_at": stamps,
         "new_trade_id": trades["trade_id"],
@@ -100,7 +118,10 @@ def restatements(trades: pa.Table, recorded_at: int) -> pa.Table:
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
-    names = [*_ID, *_CONTENT, "side", "conditions", "offset"]
+    return _frame_of(table, [*_ID, *_CONTENT, "side", "conditions"])
+
+
+def _frame_of(table: pa.Table, names: list[str]) -> pl.DataFrame:
     frame = pl.from_arrow(table.select(names))
     if not isinstance(frame, pl.DataFrame):
         raise TypeError(f"trades were a {type(frame).__name__}, expected a table")
@@ -109,10 +130,6 @@ def _frame(table: pa.Table) -> pl.DataFrame:
 
 def _has_id() -> pl.Expr:
     return pl.col("trade_id").is_not_null()
-
-
-def _kept(names: list[str]) -> list[pl.Expr]:
-    return [pl.col(name).alias(f"kept_{name}") for name in names]
 
 
 def _numbered(rows: pl.DataFrame) -> pl.DataFrame:

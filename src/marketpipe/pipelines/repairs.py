@@ -1,6 +1,6 @@
 """Cancels and corrections on their way into bars."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -36,6 +36,7 @@ class Repairs:
     dates : session dates of identities
     book : what is known of cancels and corrections
     bring_back : called with instants (ns) whose bars the engine must have
+    closed : session dates, by stream, whose bars are not this engine's
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class Repairs:
         dates: SessionDates,
         book: CorrectionBook,
         bring_back: Callable[[I64], None],
+        closed: Mapping[StreamKey, frozenset[int]],
     ) -> None:
-        self._bring_back = bring_back
+        self._bring_back, self._closed = bring_back, closed
         self._engine, self._history, self._dates = engine, history, dates
         self.book = book
 
@@ -146,6 +148,8 @@ class Repairs:
             for ts_event in times
             for request in self._engine.request_recompute(stream, ts_event, cause)
         }
+        if stream in self._closed:
+            requests = {r for r in requests if not self._is_closed(r)}
         if not requests:
             return NO_EVENTS
         left = self._left(stream, requests, before_offset)
@@ -155,6 +159,10 @@ class Repairs:
                 for request in sorted(requests, key=_finest_first)
             ]
         )
+
+    def _is_closed(self, request: Recompute) -> bool:
+        dates = self._engine.dates_of(np.array([request.ts_open], np.int64))
+        return int(dates[0]) in self._closed[request.stream]
 
     def _left(
         self, stream: StreamKey, requests: Collection[Recompute], before_offset: int

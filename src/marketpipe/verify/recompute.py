@@ -46,7 +46,7 @@ SEGMENTS: Final = (
 )
 _DAY_NS: Final = 86_400_000_000_000
 # SQL that adds id_date to the rows p of parsed; zones are looked up once an hour, it is slow.
-_ID_DATES: Final[dict[IdDates, str]] = {
+ID_DATES: Final[dict[IdDates, str]] = {
     "utc": "p.ts // 86400000000000 AS id_date FROM parsed p",
     "new_york": """z.id_date FROM parsed p JOIN (
         SELECT hour, (make_timestamp(hour * 3600000000) AT TIME ZONE 'UTC'
@@ -117,21 +117,21 @@ def recompute(
     """
     _check_words(timeframes, price, rules, segments)
     dates = id_dates or _usual_id_dates(rules, segments)
-    if dates not in _ID_DATES or (dates == "segments" and segments is None):
+    if dates not in ID_DATES or (dates == "segments" and segments is None):
         raise UsageError(
-            f"id_dates was {dates!r}; valid are {', '.join(_ID_DATES)}, the last with segments"
+            f"id_dates was {dates!r}; valid are {', '.join(ID_DATES)}, the last with segments"
         )
     with duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{memory_limit}'")
         connection.execute(f"SET threads = {int(threads)}")
         connection.execute("SET temp_directory = ?", [str(temp_dir or "")])
         excluded = load_raw(connection, Path(path), quotes=price != "trade", symbols=tuple(symbols))
-        excluded |= _load_segments(connection, rules, segments)
+        excluded |= load_segments(connection, rules, segments)
         if price == "trade":
-            excluded |= _admit_trades(connection, dates, source, feed)
+            excluded |= admit_trades(connection, dates, source, feed)
         else:
             excluded |= _admit_quotes(connection, price, source, feed)
-        bars = _bars(connection, [canonical_timeframe(t) for t in timeframes], price, rules)
+        bars = bars_of_ticks(connection, [canonical_timeframe(t) for t in timeframes], price, rules)
     counted = {reason: count for reason, count in sorted(excluded.items()) if count}
     return Recomputed(pa.Table.from_pylist(bars, schema=RECOMPUTED), counted)
 
@@ -156,7 +156,7 @@ def _check_words(
             raise TimeframeError(f"timeframe was {timeframe!r}; alpaca-v1 has none below 1m")
 
 
-def _load_segments(
+def load_segments(
     connection: duckdb.DuckDBPyConnection, rules: str, segments: pa.Table | None
 ) -> dict[str, int]:
     """Make the table ``segments``; for alpaca-v1 of New York's days around the ticks."""
@@ -200,11 +200,11 @@ def _has_segments(connection: duckdb.DuckDBPyConnection) -> bool:
     return bool(connection.execute(query).fetchall()[0][0])
 
 
-def _admit_trades(
+def admit_trades(
     connection: duckdb.DuckDBPyConnection, id_dates: IdDates, source: str, feed: str
 ) -> dict[str, int]:
     """Make ``ticks``: each vendor id once per date, numbered in their order."""
-    placed = f"SELECT p.*, {_ID_DATES[id_dates]}"
+    placed = f"SELECT p.*, {ID_DATES[id_dates]}"
     numeric = "regexp_full_match(trade_id, '0|[1-9][0-9]{0,18}')"
     identity = "source, feed, symbol, venue, tape, id_date, trade_id"
     connection.execute(
@@ -261,9 +261,10 @@ def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])  # noqa: S608
 
 
-def _bars(
+def bars_of_ticks(
     connection: duckdb.DuckDBPyConnection, timeframes: list[str], price: str, rules: str
 ) -> list[dict[str, object]]:
+    """Aggregate ``ticks``; return rows of `RECOMPUTED`, by stream, timeframe as asked, ts_open."""
     if _has_segments(connection):
         _place_in_segments(connection)
     found: list[Bar] = []

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
-from marketpipe.domain.batches import BadRow, bad_row
+from marketpipe.domain.batches import MAX_TEXTS, BadRow, bad_row
 from marketpipe.domain.symbols import is_valid_symbol
 from marketpipe.sources.alpaca import wire
 from marketpipe.sources.alpaca.values import DECODE_ERRORS, is_packed
@@ -38,15 +38,25 @@ _msgpack_text = msgspec.msgpack.Decoder(str).decode
 def symbol_reader(encoding: Encoding) -> Callable[[Any], str]:
     """Make what names the symbol of one message (bytes-like) as it arrives; "" if it has none."""
     read = (_json_symbol if encoding == "json" else _msgpack_symbol).decode
+    valid = _Valid()
 
     def symbol_of(payload: Any) -> str:
         try:
-            symbol = read(payload).symbol
+            return valid[read(payload).symbol]
         except DECODE_ERRORS:
             return ""
-        return symbol if is_valid_symbol(symbol) else ""
 
     return symbol_of
+
+
+class _Valid(dict[str, str]):
+    """Symbols as they are, and what cannot be one as ""; each is looked at once."""
+
+    def __missing__(self, symbol: str) -> str:
+        valid = symbol if is_valid_symbol(symbol) else ""
+        if len(self) < MAX_TEXTS:
+            self[symbol] = valid
+        return valid
 
 
 def decode_all(payloads: list[bytes]) -> tuple[list[wire.Message | None], list[bool] | None]:

@@ -25,6 +25,7 @@ from marketpipe.sources.alpaca import tables, wire
 from marketpipe.sources.alpaca.codes import Streams, TextCodes, int32s
 from marketpipe.sources.alpaca.decode import decode_all, unreadable
 from marketpipe.sources.alpaca.groups import Group, strings
+from marketpipe.sources.alpaca.quick import Met, QuickTrades, joined
 from marketpipe.sources.alpaca.values import condition_text
 from marketpipe.sources.parsed import Parsed
 from marketpipe.sources.records import arrival_of
@@ -65,6 +66,7 @@ class AlpacaParser:
         self._venues = TextCodes()
         self._tapes = TextCodes()
         self._conditions = TextCodes(condition_text)
+        self._quick = QuickTrades(self._venues, self._tapes, self._conditions)
 
     @property
     def streams(self) -> tuple[StreamKey, ...]:
@@ -78,6 +80,9 @@ class AlpacaParser:
     def parse(self, records: pa.RecordBatch) -> Parsed:
         """Parse rows of STORED, in journal order; records other than data are passed over."""
         is_data = pc.equal(records.column("kind"), DATA)
+        quick = self._quick.read(records, is_data, self._streams)
+        if quick is not None:
+            is_data = pc.and_not(is_data, pa.array(quick.usual))
         data = records if pc.all(is_data).as_py() else records.filter(is_data)
         payloads: list[bytes] = data.column("payload").to_pylist()
         messages, packed = decode_all(payloads)
@@ -85,12 +90,14 @@ class AlpacaParser:
         unparsed: Counter[str] = Counter()
         bad = unreadable(data, payloads, places.pop(type(None), []), unparsed)
         groups = {kind: _group(data, messages, packed, at) for kind, at in places.items()}
-        self._meet(groups)
+        self._meet(groups, [] if quick is None else quick.new_streams)
         for kind, name in _CONTROLS.items():
             if kind in groups:
                 unparsed[name] += len(groups.pop(kind).messages)
         trades = self._trades(groups[wire.Trade]) if wire.Trade in groups else None
         quotes, details = self._quotes(groups[wire.Quote]) if wire.Quote in groups else (None, None)
+        if quick is not None:
+            trades = joined(quick.trades(self._dictionaries()), trades)
         made = _make_tables(groups)
         for group in groups.values():
             bad += group.bad
@@ -172,16 +179,21 @@ class AlpacaParser:
             }
         )
 
-    def _meet(self, groups: Mapping[type, Group]) -> None:
+    def _meet(self, groups: Mapping[type, Group], quick: list[Met]) -> None:
         """Give new streams their codes in journal order, whatever the cut into batches."""
         parts = [groups[kind] for kind in (wire.Trade, wire.Quote) if kind in groups]
-        if len(parts) < 2:
+        if len(parts) < 2 and not quick:
             return
         new = sorted(
-            (offset, source, feed, symbol)
-            for group in parts
-            for (source, feed), places in group.feeds().items()
-            for offset, symbol in _unknown(group, places, self._streams.of(source, feed))
+            [
+                *quick,
+                *(
+                    Met(offset, source, feed, symbol)
+                    for group in parts
+                    for (source, feed), places in group.feeds().items()
+                    for offset, symbol in _unknown(group, places, self._streams.of(source, feed))
+                ),
+            ]
         )
         for _, source, feed, symbol in new:
             self._streams.of(source, feed)[symbol]

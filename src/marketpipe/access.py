@@ -1,0 +1,23 @@
+"""What ``import marketpipe as mp`` opens: the data folder, for reading."""
+
+from pathlib import Path
+
+from marketpipe.lake import Lake
+from marketpipe.settings import Settings, read_settings
+
+
+def open_lake(where: str | Path | Settings = "data") -> Lake:
+    """Open a data folder's lake for reading: ``mp.open("data")``.
+
+    Parameters
+    ----------
+    where : a data folder, which need not exist yet; or settings, whose folder it is. For a
+        folder, the series priority is that of the configuration: environment and ``keys.env``
+
+    Raises
+    ------
+    UsageError
+        If the configuration cannot be read.
+    """
+    settings = where if isinstance(where, Settings) else read_settings(given={"data_dir": where})
+    return Lake(settings.data_dir / "lake", priority=settings.series.priority)

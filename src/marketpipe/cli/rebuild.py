@@ -1,0 +1,122 @@
+"""`marketpipe rebuild`."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from marketpipe.cli.clock import now_ns
+from marketpipe.cli.common import settings, split
+
+if TYPE_CHECKING:
+    from marketpipe.pipelines.lakereads import Days
+    from marketpipe.pipelines.rebuild import Rebuilt
+    from marketpipe.settings import Settings
+
+
+class Origin(StrEnum):
+    """From what."""
+
+    RAW = "raw"
+    CANONICAL = "canonical"
+
+
+def rebuild(
+    ctx: typer.Context,
+    start: Annotated[str, typer.Option(help="First session date, such as 2026-01-05.")],
+    end: Annotated[str, typer.Option(help="Session date to stop before, such as 2026-01-06.")],
+    origin: Annotated[
+        Origin, typer.Option("--from", help="Every raw message again, or the canonical trades.")
+    ] = Origin.RAW,
+    symbols: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
+    journal: Annotated[
+        str | None, typer.Option(help="Of this journal's feed; default: of every one.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write what differs, as revisions; else only show it.")
+    ] = False,
+) -> None:
+    """Compute bars again from the lake, show what differs, and with --write write it as revisions.
+
+    Exits 1 if bars differ and nothing was written.
+
+    Example: marketpipe rebuild --from raw --symbols AAPL --start 2026-01-05 --end 2026-01-06
+    """
+    import asyncio
+
+    from marketpipe.cli.wiring import folder_of
+    from marketpipe.pipelines.journals import feeds, recorded
+    from marketpipe.pipelines.rebuild import RebuildJob, described, plan
+    from marketpipe.pipelines.rebuild import write as write_revisions
+
+    read = settings(ctx)
+    folder = folder_of(read)
+    differs = False
+    for name in [journal] if journal is not None else _known(read, feeds(folder)):
+        made = recorded(folder, name)
+        job = RebuildJob(
+            folder=folder,
+            settings=made.settings,
+            make_parser=made.make_parser,
+            origin=origin.value,
+            symbols=frozenset(split(symbols)) if symbols is not None else None,
+            days=_days(start, end),
+        )
+        found = plan(job)
+        print(f"journal    {name}: {described(job)}")
+        _show(found)
+        if write:
+            count = asyncio.run(write_revisions(job, found, now_ns()))
+            print(f"written    {count:,} revisions with cause rebuild")
+        elif found:
+            differs = True
+    if differs:
+        raise typer.Exit(1)
+
+
+def _known(read: "Settings", names: list[str]) -> list[str]:
+    from marketpipe.errors import UsageError
+
+    if not names:
+        raise UsageError(
+            f"data-dir: '{read.data_dir}' holds no feed to rebuild from; see marketpipe stream"
+        )
+    return names
+
+
+def _days(start: str, end: str) -> "Days":
+    from datetime import date
+
+    from marketpipe.errors import UsageError
+    from marketpipe.pipelines.lakereads import Days
+
+    days = []
+    for name, text in (("start", start), ("end", end)):
+        try:
+            days.append((date.fromisoformat(text) - date(1970, 1, 1)).days)
+        except ValueError as problem:
+            raise UsageError(
+                f"{name}: was {text!r}; expected a date such as 2026-01-05"
+            ) from problem
+    if days[1] <= days[0]:
+        raise UsageError(f"end: was {end!r}; expected a date after start {start!r}")
+    return Days(days[0], days[1] - 1)
+
+
+def _show(found: "Rebuilt") -> None:
+    from marketpipe.domain.units import format_ns
+
+    print(
+        f"bars       {found.equal:,} agree, {found.changed:,} changed, {found.absent:,} not kept, "
+        f"{found.gone:,} without a trade"
+    )
+    if found.left_out:
+        print(
+            f"left out   {found.left_out:,} bars of sessions that loads changed: "
+            "rebuild them --from canonical"
+        )
+    for d in found.differences:
+        print(
+            f"           {d.symbol}@{d.timeframe} {format_ns(d.ts_open)} {d.field}: kept {d.kept}, "
+            f"now {d.fresh}"
+        )

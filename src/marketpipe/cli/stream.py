@@ -1,0 +1,185 @@
+"""`marketpipe stream`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from marketpipe.cli.common import Quiet, note, progress_line, settings
+
+if TYPE_CHECKING:
+    from marketpipe.pipelines.mockfeed import MockFeed
+    from marketpipe.pipelines.service import Ingested, IngestionService, Progress
+    from marketpipe.settings import Settings, StreamSettings
+
+
+class Mode(StrEnum):
+    """Where messages come from."""
+
+    LIVE = "live"
+    MOCK = "mock"
+
+
+class Session(StrEnum):
+    """Which part of a day."""
+
+    CONTINUOUS = "continuous"
+    REGULAR = "regular"
+    EXTENDED = "extended"
+
+
+class Price(StrEnum):
+    """Bars of what."""
+
+    TRADE = "trade"
+    BID = "bid"
+    ASK = "ask"
+    MID = "mid"
+
+
+def stream(
+    ctx: typer.Context,
+    mode: Annotated[
+        Mode | None, typer.Option(help="mock replays a file. Default: INGESTION_MODE, else live.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Tick CSV; .gz and .zst are unpacked.")
+    ] = None,
+    frames: Annotated[
+        Path | None, typer.Option(help="Recording of frames: a time in ns and a frame a line.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Name of the source. Default: file; of frames, alpaca.")
+    ] = None,
+    feed: Annotated[str, typer.Option(help="Name of the feed, such as iex.")] = "",
+    symbols: Annotated[
+        str | None, typer.Option(help="Only these, separated by commas; default: all.")
+    ] = None,
+    crypto_symbols: Annotated[
+        str | None, typer.Option(help="The same for crypto pairs, such as BTC/USD.")
+    ] = None,
+    timeframes: Annotated[
+        str | None, typer.Option(help="Any of <n><s|m|h|d|w>; default: 1m,5m,15m,1h,1d.")
+    ] = None,
+    calendar: Annotated[
+        str | None, typer.Option(help="24/7, or an exchange calendar; default: 24/7.")
+    ] = None,
+    session: Annotated[
+        Session | None, typer.Option(help="Default: continuous for 24/7, else regular.")
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="plain, alpaca-v1, or a TOML file; default: plain.")
+    ] = None,
+    price: Annotated[Price, typer.Option(help="Bars of trades, or of quotes.")] = Price.TRADE,
+    quiet: Quiet = False,
+) -> None:
+    """Take a feed into journal, lake and store, and go on where the last run stopped.
+
+    Example: marketpipe stream --mode mock --csv ticks.csv --timeframes 1m,5m
+    """
+    read = settings(
+        ctx,
+        stream={
+            "mode": None if mode is None else mode.value,
+            "symbols": symbols,
+            "crypto_symbols": crypto_symbols,
+            "timeframes": timeframes,
+            "calendar": calendar,
+            "session": None if session is None else session.value,
+            "rules": rules,
+        },
+    )
+    mock = _feed(read.stream, csv, frames, source, feed)
+    with progress_line(quiet) as show:
+        service = _service(read, mock, price.value, show)
+        done = _run(service)
+    _print(done, mock, read, price.value)
+
+
+def _feed(
+    wanted: "StreamSettings",
+    csv: Path | None,
+    frames: Path | None,
+    source: str | None,
+    feed: str,
+) -> "MockFeed":
+    from marketpipe.errors import UsageError
+    from marketpipe.pipelines.mockfeed import MockFeed
+
+    if wanted.mode == "live":
+        raise UsageError(
+            "mode: was 'live'; live feeds are not built yet; what works is a file as a feed: "
+            "marketpipe stream --mode mock --csv FILE"
+        )
+    path = csv if csv is not None else frames
+    if path is None or (csv is not None and frames is not None):
+        given = "neither" if path is None else "both"
+        raise UsageError(f"--csv and --frames: {given} given; mock mode takes one of them")
+    named = (wanted.symbols, wanted.crypto_symbols)
+    chosen = [name for names in named if names is not None for name in names]
+    return MockFeed(
+        path=path,
+        form="csv" if csv is not None else "frames",
+        source=source or ("file" if csv is not None else "alpaca"),
+        feed=feed,
+        symbols=frozenset(chosen) if any(names is not None for names in named) else None,
+    )
+
+
+def _service(
+    read: "Settings", mock: "MockFeed", price: str, show: "Progress | None"
+) -> "IngestionService":
+    from marketpipe.cli.wiring import folder_of, live_settings
+    from marketpipe.pipelines.service import IngestionService
+
+    return IngestionService(
+        folder_of(read),
+        live_settings(read, mock.journal_id, price),
+        mock,
+        durability=read.journal.durability,
+        compression=read.lake.compression,
+        progress=show,
+    )
+
+
+def _run(service: "IngestionService") -> "Ingested":
+    import asyncio
+    import signal
+
+    async def until_done() -> "Ingested":
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, service.stop)
+        return await service.run()
+
+    return asyncio.run(until_done())
+
+
+def _print(done: "Ingested", mock: "MockFeed", read: "Settings", price: str) -> None:
+    """Print counts, findings, the watermark and the root, one fact a line."""
+    from marketpipe.domain.units import format_ns
+
+    wanted, held = read.stream, done.held
+    session = wanted.session or ("continuous" if wanted.calendar == "24/7" else "regular")
+    ticks = " · ".join(f"{kind} {count:,}" for kind, count in held.rows.items())
+    bars = " · ".join(f"{timeframe} {count:,}" for timeframe, count in held.bars.items())
+    print(f"input      {mock.path} as the feed of {mock.source}")
+    print(
+        f"settings   calendar {wanted.calendar} · session {session} · rules {wanted.rules} · "
+        f"price {price}"
+    )
+    print(
+        f"messages   {done.appended:,} appended to journal {done.journal_id}, "
+        f"which ends at offset {done.next_offset:,}"
+    )
+    print(f"ticks      {ticks or 'none'}")
+    print(f"bars       {bars or 'none'}")
+    print(f"revisions  {held.revisions:,}")
+    found = ", ".join(f"{entry.code} {entry.count:,}" for entry in done.findings.entries)
+    print(f"findings   {found or 'none'}")
+    print(f"quarantine {held.quarantined:,}")
+    print(f"watermark  {'none' if done.watermark_ns is None else format_ns(done.watermark_ns)}")
+    print(f"root       {held.root}")
+    if not done.complete:
+        note("marketpipe: stopped before the end of the file; run it again to go on")

@@ -1,0 +1,77 @@
+"""How a data folder is: what it holds, and what of that is damaged."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Literal
+
+from marketpipe.errors import MarketPipeError
+from marketpipe.journal import SqliteJournalReader
+from marketpipe.journal.survey import way_back
+from marketpipe.lake import TABLES, LakeTable
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.storestate import store_state
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. ``absent`` is what is not there and need not be."""
+
+    what: str
+    verdict: Literal["ok", "absent", "broken"]
+    found: str
+    remedy: str = ""
+
+
+def folder_checks(folder: DataFolder) -> Iterator[Check]:
+    """Look at journals, tables of the lake and the store; nothing is changed.
+
+    Journals are read whole, so that damage shows; of tables it is seen whether all files exist.
+    """
+    for name in folder.journals():
+        yield _journal(folder, name)
+    for name in TABLES:
+        if folder.lake.exists(name):
+            yield _table(folder, name)
+    yield from _store(folder)
+
+
+def _journal(folder: DataFolder, name: str) -> Check:
+    what = f"journal {name}"
+    try:
+        with closing(SqliteJournalReader(folder.journal(name), name)) as reader:
+            damages = reader.check()
+            first, end = reader.first_offset, reader.next_offset
+    except MarketPipeError as problem:
+        return Check(what, "broken", str(problem), "restore a backup, or mend what it names")
+    if damages:
+        listed = "; ".join(str(damage) for damage in damages)
+        return Check(what, "broken", listed, way_back(damages[0]))
+    return Check(what, "ok", f"first offset {first}, next offset {end}")
+
+
+def _table(folder: DataFolder, name: str) -> Check:
+    what = f"table {name}"
+    try:
+        table = LakeTable.open(folder.lake, name, create=False)
+        table.check()
+        files, rows = len(table.files()), table.count()
+        version = table.history(1)[0].version
+    except MarketPipeError as problem:
+        return Check(what, "broken", str(problem), "restore a backup, or mend what it names")
+    return Check(what, "ok", f"{files} files, {rows} rows, version {version}")
+
+
+def _store(folder: DataFolder) -> Iterator[Check]:
+    try:
+        state = asyncio.run(store_state(folder.store_url))
+    except MarketPipeError as problem:
+        yield Check("store", "broken", str(problem), "mend what it names; the lake has all bars")
+        return
+    if state is None:
+        yield Check("store", "absent", "not there yet; made when needed")
+        return
+    yield Check("store", "ok", f"schema {state.revision}, last seq {state.last_seq}")
+    for (pipeline, journal_id), offset in state.checkpoints.items():
+        yield Check(f"checkpoint {pipeline}", "ok", f"offset {offset} of journal {journal_id}")

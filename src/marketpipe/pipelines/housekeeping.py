@@ -1,0 +1,44 @@
+"""Keeping the lake's files few while a pipeline writes many small ones."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from marketpipe.errors import BusyError
+from marketpipe.lake import LakeLayout, LakeTable, compact, vacuum
+from marketpipe.lake.table import Compression
+from marketpipe.pipelines.lakesink import TABLES
+
+FILES_PER_PARTITION: Final = 32
+"""A partition with more files than this has its table compacted."""
+
+_log = logging.getLogger("marketpipe.lake")
+
+
+def keep_files_few(
+    layout: LakeLayout,
+    compression: Compression,
+    *,
+    files_per_partition: int = FILES_PER_PARTITION,
+) -> list[str]:
+    """Compact the tables that have too many small files; return their names.
+
+    Files that are taken out stay for readers until they are past the horizon of `vacuum`. A table
+    that another process rearranges is left to it.
+    """
+    done = []
+    for name in TABLES:
+        table = LakeTable.open(layout, name, create=False, compression=compression)
+        folders = Counter(str(Path(path).parent) for path in table.files())
+        if not folders or max(folders.values()) <= files_per_partition:
+            continue
+        try:
+            found = compact(table)
+            vacuum(table)
+        except BusyError as busy:
+            _log.info("%s: %s", name, busy)
+            continue
+        _log.info("table %s: %d files became %d", name, found.files_before, found.files_after)
+        done.append(name)
+    return done

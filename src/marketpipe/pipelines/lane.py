@@ -1,0 +1,72 @@
+"""One price type on its way through a derivation: its normalizer, its engine, the ticks at hand."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from marketpipe.bars import BarEngine
+from marketpipe.bars.events import NO_EVENTS, BarEvents
+from marketpipe.domain.batches import I64, StreamKey
+from marketpipe.domain.ticks import Ticks
+from marketpipe.normalize import TickNormalizer
+from marketpipe.normalize.restored import chosen
+from marketpipe.pipelines.aside import Aside
+
+
+@dataclass(slots=True)
+class Lane:
+    """One price type: its normalizer, its engine, and the ticks at hand."""
+
+    price_type: str
+    normalizer: TickNormalizer
+    engine: BarEngine
+    ticks: Ticks | None = None
+    offsets: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    fed: int = 0
+    counted: Counter[str] = field(default_factory=Counter)
+    aside: Aside | None = None
+
+    in_line: npt.NDArray[np.bool_] | None = None
+    shut_out: int = 0
+
+    def give(self, ticks: Ticks, offsets: I64, closed: Mapping[StreamKey, frozenset[int]]) -> None:
+        """Put ticks in line, to be fed piece by piece, with the bars at hand that they change.
+
+        Those of closed sessions stay out; ``in_line`` says which do not, None for all.
+        """
+        self.in_line = self._open(ticks, closed) if closed else None
+        if self.in_line is not None:
+            self.shut_out += len(ticks) - int(self.in_line.sum())
+            ticks, offsets = chosen(ticks, self.in_line), offsets[self.in_line]
+        self.ticks, self.offsets, self.fed = ticks, offsets, 0
+        self.bring_back(ticks.ts_event)
+
+    def _open(
+        self, ticks: Ticks, closed: Mapping[StreamKey, frozenset[int]]
+    ) -> npt.NDArray[np.bool_] | None:
+        shut = np.zeros(len(ticks), np.bool_)
+        dates = self.engine.dates_of(ticks.ts_event)
+        for code, key in enumerate(ticks.streams):
+            if key in closed:
+                shut |= (ticks.stream == code) & np.isin(dates, sorted(closed[key]))
+        return ~shut if shut.any() else None
+
+    def bring_back(self, ts_event: I64) -> None:
+        """Have the bars at hand that some instants (ns) are in."""
+        if self.aside is not None:
+            self.aside.bring_back(self.engine, ts_event)
+
+    def feed(self, to: int) -> BarEvents:
+        """Feed the ticks in line up to a row (exclusive)."""
+        if self.ticks is None or to <= self.fed:
+            return NO_EVENTS
+        rows = slice(self.fed, to)
+        self.fed = to
+        return self.engine.apply(chosen(self.ticks, rows))
+
+    def row_of(self, offset: int) -> int:
+        """Return the first row in line at or after an offset."""
+        return int(np.searchsorted(self.offsets, offset))

@@ -1,0 +1,147 @@
+"""Who numbers the revisions of a bar: its live feed, until a load or a rebuild has changed it.
+
+Revisions of one bar must come from one place. While a session is live, that is its feed's
+pipeline; loads and rebuilds keep away from it. Once one has changed bars of a finished session, it
+owns that session of that symbol: what the feed still sends for it is kept, counted as
+``late_after_load``, and counts in bars at the next rebuild.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from marketpipe.domain.batches import StreamKey
+from marketpipe.domain.records import CONTROL
+from marketpipe.domain.units import format_ns
+from marketpipe.errors import UsageError
+from marketpipe.journal import SqliteJournalReader
+from marketpipe.journal.lock import WriterLock
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.derivestate import read_state
+from marketpipe.store import CheckpointStore, Database
+
+BATCH_JOURNALS = ("load", "rebuild")
+DatesOf: TypeAlias = Callable[[int], int]
+
+
+class Owned(NamedTuple):
+    """A symbol's session: stream, and session date of its bars, days since 1970-01-01."""
+
+    stream: StreamKey
+    date: int
+
+
+def touched(bars: pa.Table) -> list[tuple[str, str, str, list[int]]]:
+    """Return the sessions that revisions are of, as JSON: ``[source, feed, symbol, [date, …]]``."""
+    days: dict[tuple[str, str, str], set[int]] = {}
+    dates = bars["session_date"].cast(pa.int32()).to_pylist()
+    names = zip(*(bars[n].to_pylist() for n in ("source", "feed", "symbol")), strict=True)
+    for name, date in zip(names, dates, strict=True):
+        days.setdefault(name, set()).add(date)
+    return [(*name, sorted(found)) for name, found in sorted(days.items())]
+
+
+def sessions_of(bars: pa.Table) -> list[Owned]:
+    """Return the sessions that bars are of, sorted."""
+    return [
+        Owned(StreamKey(source, feed, symbol), date)
+        for source, feed, symbol, dates in touched(bars)
+        for date in dates
+    ]
+
+
+def owned_by_batches(
+    folder: DataFolder, journals: Iterable[str] = BATCH_JOURNALS
+) -> frozenset[Owned]:
+    """Return the sessions that loads and rebuilds of a data folder have changed bars of."""
+    found: set[Owned] = set()
+    for name in journals:
+        if name in folder.journals():
+            found |= _of_journal(SqliteJournalReader(folder.journal(name), name))
+    return frozenset(found)
+
+
+def _of_journal(reader: SqliteJournalReader) -> set[Owned]:
+    found = set()
+    try:
+        for batch in reader.read(reader.first_offset):
+            for payload in batch.filter(pc.equal(batch["kind"], CONTROL))["payload"].to_pylist():
+                for source, feed, symbol, dates in json.loads(payload).get("touched", ()):
+                    found |= {Owned(StreamKey(source, feed, symbol), date) for date in dates}
+    finally:
+        reader.close()
+    return found
+
+
+class Feed(NamedTuple):
+    """A live feed as it stopped: its streams, and up to when its bars are confirmed, ns."""
+
+    journal_id: str
+    streams: frozenset[StreamKey]
+    watermark_ns: int
+
+
+@contextmanager
+def stopped_feeds(folder: DataFolder) -> Iterator[None]:
+    """Keep the feeds of a data folder from running meanwhile.
+
+    Raises
+    ------
+    BusyError
+        If one is running.
+    """
+    with ExitStack() as locks:
+        for name in folder.journals():
+            if name not in BATCH_JOURNALS:
+                locks.enter_context(closing(WriterLock(folder.journal(name))))
+        yield
+
+
+async def feeds_of(folder: DataFolder, database: Database) -> list[Feed]:
+    """Return the feeds of a data folder by their checkpoints."""
+    found = []
+    for name in folder.journals():
+        saved = await CheckpointStore(database).load(f"live/{name}", name)
+        if saved is None:
+            continue
+        _, blob = msgspec.msgpack.decode(saved.state, type=tuple[bytes, bytes])
+        head = read_state(blob)[0]
+        if head["watermark_ns"] is not None:
+            found.append(Feed(name, frozenset(head["streams"]), head["watermark_ns"]))
+    return found
+
+
+def refuse_live(wanted: Iterable[Owned], feeds: Iterable[Feed], dates: DatesOf) -> None:
+    """Refuse to change sessions that a live feed has not finished.
+
+    Parameters
+    ----------
+    dates : gives the session date (days since 1970-01-01) that an instant (ns) is in
+
+    Raises
+    ------
+    UsageError
+        If there is one; the message names it.
+    """
+    for feed in feeds:
+        running = dates(feed.watermark_ns)
+        for session in wanted:
+            if session.stream in feed.streams and session.date >= running:
+                raise UsageError(
+                    f"{session.stream.symbol}: its session is still live in journal "
+                    f"{feed.journal_id}, which has come to {format_ns(feed.watermark_ns)}; load or "
+                    "rebuild it when the session is over, or leave the symbol out"
+                )
+
+
+def by_stream(sessions: Iterable[Owned]) -> dict[StreamKey, frozenset[int]]:
+    """Return the session dates of each stream."""
+    found: dict[StreamKey, set[int]] = {}
+    for session in sessions:
+        found.setdefault(session.stream, set()).add(session.date)
+    return {stream: frozenset(dates) for stream, dates in found.items()}

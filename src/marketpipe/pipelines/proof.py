@@ -1,0 +1,154 @@
+"""The proof: roots of the bars that live kept, of a replay, and of an independent batch."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from marketpipe.domain.schemas import BARS
+from marketpipe.journal import SqliteJournalReader
+from marketpipe.lake import LakeTable
+from marketpipe.pipelines.batchside import batch_of
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.journals import Recorded, recorded
+from marketpipe.pipelines.lakereads import read_rows
+from marketpipe.pipelines.ledgerbars import latest, without
+from marketpipe.pipelines.ownership import by_stream, owned_by_batches
+from marketpipe.pipelines.rawlog import records_from
+from marketpipe.pipelines.rederive import of_journal
+from marketpipe.verify.digest import BarDifference, DigestTree, first_difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One way to the same bars.
+
+    Attributes
+    ----------
+    name : ``live`` (what is kept), ``replay`` (the journal derived again) or ``batch`` (SQL over
+        the raw messages)
+    bars : how many
+    root, history_root : None where that side has none
+    difference : the first bar that differs from the live side; None if there is none
+    """
+
+    name: str
+    bars: int
+    root: str
+    history_root: str | None
+    difference: BarDifference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What `prove` found of one journal.
+
+    Attributes
+    ----------
+    journal_id : which
+    watermark_ns : up to when bars are compared, ns; None where no clock record is
+    sides : live first
+    left_out : bars of sessions that a load or rebuild has changed, which the journal cannot
+        give; no side has them
+    no_batch : why there is no batch side; empty where there is one
+    """
+
+    journal_id: str
+    watermark_ns: int | None
+    sides: tuple[Side, ...]
+    left_out: int = 0
+    no_batch: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all sides say the same."""
+        return all(side.difference is None for side in self.sides)
+
+
+def prove(
+    folder: DataFolder,
+    journal_id: str,
+    *,
+    symbols: frozenset[str] | None = None,
+    day: int | None = None,
+) -> Proof:
+    """Compare the bars of a journal's feed that are kept with two other ways to them.
+
+    Parameters
+    ----------
+    symbols : only these; None for all
+    day : only bars of this session date, days since 1970-01-01
+
+    Raises
+    ------
+    UsageError
+        If the journal does not say how it was made.
+    StorageError
+        If the journal or the lake cannot be read.
+    """
+    made = recorded(folder, journal_id)
+    raw = LakeTable.open(folder.lake, "raw")
+    reader = SqliteJournalReader(folder.journal(journal_id), journal_id)
+    try:
+        again = of_journal(made.settings, made.make_parser, reader, raw)
+        if again.watermark_ns is None:
+            return Proof(journal_id, None, ())
+        batch = batch_of(made, again, records_from(0, reader, raw))
+    finally:
+        reader.close()
+    streams = again.history.select(["source", "feed"]).group_by(["source", "feed"]).aggregate([])
+    changed = by_stream(owned_by_batches(folder))
+
+    def chosen(bars: pa.Table) -> pa.Table:
+        return _chosen(bars, symbols, day, again.watermark_ns or 0)
+
+    every = chosen(_kept(folder, made, streams))
+    kept, replay = without(every, changed), without(chosen(again.history), changed)
+    sides = [_side("live", kept, kept, history=True), _side("replay", replay, kept, history=True)]
+    if batch.bars is not None:
+        worked_out = without(chosen(batch.bars), changed)
+        sides.append(_side("batch", worked_out, kept, history=False))
+    left_out = _count(every) - _count(kept)
+    return Proof(journal_id, again.watermark_ns, tuple(sides), left_out, batch.why_not)
+
+
+def _side(name: str, bars: pa.Table, kept: pa.Table, *, history: bool) -> Side:
+    return Side(
+        name=name,
+        bars=_count(bars),
+        root=DigestTree.build(bars).root,
+        history_root=DigestTree.build(bars, history=True).root if history else None,
+        difference=first_difference(kept, bars, history=history),
+    )
+
+
+def _kept(folder: DataFolder, made: Recorded, streams: pa.Table) -> pa.Table:
+    """Return every revision that the lake has of the feed's series."""
+    settings = made.settings
+    condition = (ds.field("rule_set") == settings.rule_set.name) & ds.field("timeframe").isin(
+        [str(tf) for tf in settings.timeframes]
+    )
+    condition &= ds.field("price_type").isin(list(settings.price_types))
+    mine = None
+    for row in streams.to_pylist():
+        one = (ds.field("source") == row["source"]) & (ds.field("feed") == row["feed"])
+        mine = one if mine is None else mine | one
+    if mine is None:
+        return BARS.empty_table()
+    return read_rows(LakeTable.open(folder.lake, "bars"), None, None, condition & mine)
+
+
+def _chosen(
+    bars: pa.Table, symbols: frozenset[str] | None, day: int | None, watermark_ns: int
+) -> pa.Table:
+    condition = pc.field("ts_close") <= watermark_ns
+    if symbols is not None:
+        condition &= pc.field("symbol").isin(pa.array(sorted(symbols), pa.string()))
+    if day is not None:
+        condition &= pc.field("session_date") == pa.scalar(day, pa.int32()).cast(pa.date32())
+    return bars.filter(condition)
+
+
+def _count(bars: pa.Table) -> int:
+    return int(pc.sum(pc.not_equal(latest(bars)["coverage"], "void")).as_py() or 0)
