@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ NAMES = Dictionaries(
     venues=("", "N", "Q"),
     tapes=("", "A", "C"),
 )
-KERNELS = ("mix", "home", "find", "admit", "fill_slots", "fingerprint")
+KERNELS = (
+    *("mix", "home", "find", "admit", "fill_slots", "fingerprint"),
+    *("bounds", "within", "search"),
+)
 
 # (stream, day, nanosecond in the day, price, id_hi, id_lo, venue, tape); few values, so that
 # identities meet often
@@ -182,3 +186,38 @@ def test_hash_compiled_and_python_agree(numbers: list[int]) -> None:
         assert int(kernel.mix(a, b, c)) == int(kernel.mix.py_func(a, b, c))
         mask = np.int64(1023)
         assert int(kernel.home(a, b, c, mask)) == int(kernel.home.py_func(a, b, c, mask))
+
+
+@LAWS
+@given(
+    rows=ROWS,
+    cuts=st.lists(st.integers(0, 30), max_size=6),
+    in_memory=st.integers(1, 8),
+)
+def test_dedup_frozen_to_disk_is_as_if_all_were_in_memory(
+    twin: str, tmp_path: Path, rows: list[Row], cuts: list[int], in_memory: int
+) -> None:
+    plain = TickNormalizer(rule_set=PLAIN)
+    frozen = TickNormalizer(rule_set=PLAIN, folder=tmp_path, ids_in_memory=in_memory)
+    expected, got = feed(plain, rows, cuts), feed(frozen, rows, cuts)
+    assert ticks_of(got) == ticks_of(expected)
+    assert [part.findings for part in got] == [part.findings for part in expected]
+    assert summary(frozen) == summary(plain)
+    assert list(tmp_path.iterdir()) == []
+
+
+@LAWS
+@given(rows=ROWS, cuts=st.lists(st.integers(0, 30), max_size=6), in_memory=st.integers(1, 8))
+def test_dedup_frozen_and_sealed_sessions_come_back_whole(
+    twin: str, tmp_path: Path, rows: list[Row], cuts: list[int], in_memory: int
+) -> None:
+    plain = TickNormalizer(rule_set=PLAIN)
+    frozen = TickNormalizer(rule_set=PLAIN, folder=tmp_path, ids_in_memory=in_memory)
+    feed(plain, rows, cuts)
+    feed(frozen, rows, cuts)
+    sealed = frozen.seal(10)
+    assert sealed == plain.seal(10)
+    frozen.unseal(sealed)
+    plain.unseal(sealed)
+    again = [feed(each, rows, [])[0].findings for each in (frozen, plain)]
+    assert again[0] == again[1]

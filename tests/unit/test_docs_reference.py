@@ -1,6 +1,7 @@
 """The reference pages against the code: options, defaults, codes, rules, earlier names."""
 
 import ast
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -25,10 +26,12 @@ HEAVY = ("numba", "numpy", "pyarrow", "duckdb", "pandas", "polars", "exchange_ca
 @pytest.mark.parametrize("command", COMMANDS)
 def test_docs_options_are_those_of_the_command(command: str) -> None:
     """Every option and its default stands in the command's table, and no other does."""
-    (table,) = docskit.tables(docskit.section(CLI, f"marketpipe {command}"))
+    tables = docskit.tables(docskit.section(CLI, f"marketpipe {command}"))
     shown = {
         frozenset(name.strip("`") for name in names.split(", ")): default.strip("`")
+        for table in tables
         for names, default, _ in table[1:]
+        if names.startswith("`-")
     }
     options = [p for p in COMMANDS[command].params if p.opts[0].startswith("-")]
     assert set(shown) == {frozenset(p.opts) for p in options if p.name != "help"}
@@ -58,7 +61,7 @@ def test_docs_commands_are_those_of_the_program() -> None:
 def test_docs_command_helps_have_an_example_that_parses() -> None:
     for name, command in COMMANDS.items():
         _, _, example = (command.help or "").partition("Example: ")
-        words = example.split()
+        words = shlex.split(example)
         assert words[: 1 + (name != "")] == ["marketpipe", name], name
         command.make_context(name, words[2:], resilient_parsing=False)
 

@@ -89,11 +89,11 @@ def test_put_aside_state_goes_on_where_it_was_saved(feed: pa.Table, tmp_path: Pa
     admitted = TradeHistory(no_lake, 0)
     admitted.extend(head.tables["trades"])
     first.put_aside()
-    state = first.save()
-    first.tidy()
+    state, files = first.save(), first.aside_files
     # what another life puts aside afterwards does not disturb the one that starts from the state
     first.apply(feed.slice(stop + 1))
     first.put_aside()
+    first.tidy(files)
     again = Derivation(SETTINGS, AlpacaParser(first.engines["trade"].streams), admitted, tmp_path)
     again.load(state)
     tail = again.apply(feed.slice(stop + 1)).bars
