@@ -4,7 +4,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import correctness, data, nautilus, ours, page, peers, speed, whole
+from bench import (
+    correctness,
+    data,
+    lakes,
+    live,
+    livepage,
+    nautilus,
+    ours,
+    page,
+    peers,
+    speed,
+    store,
+    whole,
+)
 from bench.bars import straightforward
 
 
@@ -35,9 +48,16 @@ def main() -> int:
     print()
     calls = whole.calls()
     print(page.call_table(calls))
+    print()
+    live_sections = livepage.sections(
+        live.measure(), live.profile(), lakes.measure(), store.measure()
+    )
+    print(live_sections)
     if not arguments.no_page:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(page.page(outcomes, verdicts, runs, calls, arguments.date))
+        arguments.output.write_text(
+            page.page(outcomes, verdicts, runs, calls, live_sections, arguments.date)
+        )
         print(f"\nwritten: {arguments.output}")
     own = [*(o.differing for o in outcomes[:1]), *verdicts[0].differing]
     return 1 if any(own) else 0

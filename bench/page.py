@@ -12,7 +12,10 @@ from bench.peers import EXACT
 from bench.speed import RUNS, TARGETS, Outcome, best
 from bench.whole import Call, Run
 
-_PACKAGES = ("duckdb", "polars", "nautilus_trader", "numpy", "numba", "pyarrow")
+_PACKAGES = (
+    *("duckdb", "polars", "nautilus_trader", "arcticdb", "deltalake"),
+    *("numpy", "numba", "pyarrow"),
+)
 _OURS = "MarketPipe"
 
 
@@ -114,7 +117,12 @@ def machine() -> str:
 
 
 def page(
-    outcomes: list[Outcome], verdicts: list[Verdict], runs: list[Run], calls: list[Call], date: str
+    outcomes: list[Outcome],
+    verdicts: list[Verdict],
+    runs: list[Run],
+    calls: list[Call],
+    live_sections: str,
+    date: str,
 ) -> str:
     """Return the whole page as Markdown; an empty ``date`` is left out."""
     measured = f"; measured on {date}" if date else ""
@@ -175,10 +183,13 @@ NautilusTrader), in order of time, in random order, and with one in a hundred ar
 an instant, which is so in this set and not in real ones. NautilusTrader drops a trade that is
 older than the symbol's last and never reopens a bar.
 
+{live_sections}
+
 ## Again
 
 ```
 make bench
+.venv-bench/bin/python -m bench.soak
 .venv-bench/bin/python -m bench --trades 1000000 --date 2026-01-05
 ```
 """
