@@ -42,6 +42,7 @@ FINDING_CODES: Final[Mapping[str, str]] = {
     # What the bar engine noticed.
     "late": "a tick for a bar that was confirmed already; counted once per timeframe (revises it)",
     "late_after_load": "a tick for a session that a load or rebuild changed (kept; changes no bar)",
+    "unmatched_correction": "a cancel or correction whose trade never came (kept; it may come yet)",
     "outside_session": "a tick outside the session (builds no bar)",
     # Rows that do not fit a canonical table.
     "missing_column": "the schema's column is absent",

@@ -82,8 +82,6 @@ _TICK_HEAD = [
 
 BACKFILLED: Final = 0x1
 """Of ``flags``: loaded after the fact, to fill a gap of the live feed."""
-AMBIGUOUS: Final = 0x2
-"""Of ``flags``: may repeat an earlier trade: without an id, in the overlap of a reconnect."""
 
 
 def _canonical(kind: str, fields: list[pa.Field]) -> pa.Schema:
@@ -102,7 +100,7 @@ TRADES: Final = _canonical(
         _field("conditions", pa.string(), "separated by spaces"),
         _field("tape", pa.string()),
         _field("side", pa.string()),
-        _field("flags", pa.int32(), "bits BACKFILLED, AMBIGUOUS", nullable=False),
+        _field("flags", pa.int32(), "bit BACKFILLED", nullable=False),
     ],
 )
 

@@ -127,6 +127,7 @@ class CorrectionBook:
     def __init__(self) -> None:
         self._days: dict[_Place, _Day] = {}
         self._ids: pa.Array | None = None
+        self._settled = 0
 
     def __bool__(self) -> bool:
         return bool(self._days)
@@ -201,14 +202,13 @@ class CorrectionBook:
         ]
         yield from sorted(found, key=lambda c: c.offset)
 
-    def forget(self, before_date: int) -> None:
-        """Forget session dates before one (exclusive); `add` and `admit` bring them back."""
-        self._days = {place: day for place, day in self._days.items() if place[1] >= before_date}
-        self._ids = None
+    def settle(self, before_date: int) -> tuple[Correction, ...]:
+        """Return the messages of sessions before a date (exclusive) that wait in vain, once.
 
-    def holds(self, date: int) -> bool:
-        """Tell whether there is any message of a session date."""
-        return any(place[1] == date for place in self._days)
+        They still count if their trade comes after all.
+        """
+        since, self._settled = self._settled, max(self._settled, before_date)
+        return tuple(c for c in self.waiting() if since <= c.date < self._settled)
 
     def save(self) -> dict[str, Any]:
         """Return the state as a value that JSON can hold; equal books give equal values."""
@@ -221,6 +221,7 @@ class CorrectionBook:
         return {
             "corrections": [c.to_json() for c in sorted(corrections, key=lambda c: c.offset)],
             "admitted": sorted(admitted),
+            "settled": self._settled,
         }
 
     @classmethod
@@ -231,4 +232,5 @@ class CorrectionBook:
             book.add(Correction.from_json(value))
         for names, date, trade_id, ts in state["admitted"]:
             book.admit(Scope(StreamKey(*names[:3]), names[3], names[4]), date, trade_id, ts)
+        book._settled = state["settled"]
         return book

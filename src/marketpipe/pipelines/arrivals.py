@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marketpipe.domain.batches import I64, Batch, StreamKey, TradeBatch
+from marketpipe.domain.batches import I64, BadRow, Batch, StreamKey, TradeBatch
 from marketpipe.domain.columns import i64_of, nanos_of
+from marketpipe.domain.findings import Example, Findings
 from marketpipe.domain.records import CLOCK, CONTROL, STORED
 from marketpipe.errors import StateError
 from marketpipe.normalize import Content, Correction, Normalized, Scope
@@ -127,6 +128,31 @@ def with_details(quotes: pa.Table, details: pa.Table | None) -> pa.Table:
         column = details[name].cast(pa.string())
         quotes = quotes.set_column(at, quotes.field(name), column)
     return quotes
+
+
+def usable_corrections(corrections: pa.Table) -> tuple[pa.Table, list[BadRow]]:
+    """Take out corrections to a price that is not positive, or a negative size."""
+    price, size = nanos_of(corrections["new_price"]), nanos_of(corrections["new_size"])
+    given = np.asarray(pc.equal(corrections["kind"], CORRECTION))
+    refused = []
+    for reason, field, broken in (
+        ("non_positive_price", "new_price", given & (price <= 0)),
+        ("negative_size", "new_size", given & (price > 0) & (size < 0)),
+    ):
+        offsets = i64_of(corrections["offset"])[broken].tolist()
+        refused += [BadRow(offset, reason, field, b"", 0) for offset in offsets]
+    if not refused:
+        return corrections, []
+    return corrections.filter(pa.array(~(given & ((price <= 0) | (size < 0))))), refused
+
+
+def unmatched(messages: list[Correction]) -> Findings:
+    """Count cancels and corrections without a trade."""
+    examples = [
+        Example(m.offset, "trade_id", f"{m.kind} of {m.trade_id} of {m.scope.stream.symbol}")
+        for m in messages
+    ]
+    return Findings.of("unmatched_correction", len(messages), examples)
 
 
 def correction_messages(corrections: pa.Table) -> list[Correction]:

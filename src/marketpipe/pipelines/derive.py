@@ -25,7 +25,7 @@ from marketpipe.domain.overrides import Overrides
 from marketpipe.domain.records import CLOCK, CONTROL
 from marketpipe.domain.schemas import BARS
 from marketpipe.domain.timeframe import Timeframe
-from marketpipe.normalize import CorrectionBook, Normalized, RuleSet, TickNormalizer
+from marketpipe.normalize import Correction, CorrectionBook, Normalized, RuleSet, TickNormalizer
 from marketpipe.normalize.dates import identity_dates
 from marketpipe.normalize.judge import bad_rows
 from marketpipe.pipelines.arrivals import (
@@ -35,6 +35,8 @@ from marketpipe.pipelines.arrivals import (
     cuts_of,
     one_batch,
     resolved,
+    unmatched,
+    usable_corrections,
 )
 from marketpipe.pipelines.aside import SESSIONS_KEPT, Aside
 from marketpipe.pipelines.connectivity import Connectivity
@@ -123,6 +125,7 @@ class Derivation:
         self._lanes = [self._lane(price_type) for price_type in settings.price_types]
         self._connectivity = Connectivity()
         self._repairs = self._repairs_with(CorrectionBook())
+        self._vain: list[Correction] = []
         self.through = -1
         self.watermark_ns: int | None = None
 
@@ -160,8 +163,8 @@ class Derivation:
 
     # -- records in ----------------------------------------------------------------------------
 
-    def apply(self, records: pa.Table) -> Derived:
-        """Take whole intervals: records of schema STORED that follow on, the last a clock's.
+    def apply(self, records: pa.Table, parsed: Parsed | None = None) -> Derived:
+        """Take whole intervals of STORED, following on, the last a clock's; ``parsed`` or not yet.
 
         Raises
         ------
@@ -170,7 +173,7 @@ class Derivation:
         """
         check_follows(records, self.through)
         batch = one_batch(records)
-        parsed = self._parser.parse(batch)
+        parsed = parsed or self._parser.parse(batch)
         tables, findings, refused = self._admit(parsed, Arrivals(batch))
         corrections = tables.get("corrections")
         if "trades" in tables:
@@ -198,7 +201,10 @@ class Derivation:
             for kind, table in parsed.tables.items()
         }
         refused = list(parsed.bad)
-        found = [bad_rows(parsed.bad)]
+        if "corrections" in tables:
+            tables["corrections"], impossible = usable_corrections(tables["corrections"])
+            refused += impossible
+        found = [bad_rows(refused)]
         found += [
             Findings.of("unparsed_message", n, (Example(0, "", kind),))
             for kind, n in parsed.unparsed.items()
@@ -232,10 +238,10 @@ class Derivation:
     def _in_line(self, tables: dict[str, pa.Table]) -> pa.Table | None:
         """Return the canonical trades whose ticks are in line."""
         trades = tables.get("trades")
-        for lane in self._lanes:
-            if lane.price_type == "trade" and trades is not None and lane.in_line is not None:
-                return trades.filter(pa.array(lane.in_line))
-        return trades
+        masks = [lane.in_line for lane in self._lanes if lane.price_type == "trade"]
+        if trades is None or not masks or masks[0] is None:
+            return trades
+        return trades.filter(pa.array(masks[0]))
 
     def _walk(
         self,
@@ -288,6 +294,8 @@ class Derivation:
     def _confirm(self, known: int, pieces: dict[str, list[BarEvents]]) -> Iterator[pa.Table]:
         """Move the watermark, and yield the interval's bars, one price type after the other."""
         self.watermark_ns = known - self.settings.delay_ns - self.settings.grace_ns
+        if self._repairs is not None and self._repairs.book:
+            self._vain += self._repairs.settle(self.watermark_ns)
         for lane in self._lanes:
             mine = pieces[lane.price_type]
             mine.append(lane.engine.advance(self.watermark_ns, known))
@@ -315,15 +323,9 @@ class Derivation:
             self._connectivity.lost(at)
 
     def _counted(self) -> Findings:
-        """Return what the engines have counted since the last time."""
-        parts = []
-        for lane in self._lanes:
-            now = Counter({n: lane.engine.counts[n] for n in ("late", "outside_session")})
-            parts += [Findings.of(name, n) for name, n in (now - lane.counted).items()]
-            parts.append(Findings.of("late_after_load", lane.shut_out))
-            lane.shut_out = 0
-            lane.counted = now
-        return Findings.merge(parts)
+        """Return what the lanes, and messages without a trade, have come to since the last time."""
+        vain, self._vain = self._vain, []
+        return Findings.merge([*(lane.noticed() for lane in self._lanes), unmatched(vain)])
 
     # -- memory ------------------------------------------------------------------------------------
 
@@ -354,7 +356,7 @@ class Derivation:
     def save(self) -> bytes:
         """Return the state after the last record applied, as bytes.
 
-        Trade ids are not in it: they are read back from canonical trades as they are needed.
+        Trade ids are not in it: they are read back from canonical trades.
         """
         head = {
             "format": STATE_FORMAT,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from marketpipe.bars import BarEngine
 from marketpipe.bars.events import NO_EVENTS, BarEvents
 from marketpipe.domain.batches import I64, StreamKey
+from marketpipe.domain.findings import Findings
 from marketpipe.domain.ticks import Ticks
 from marketpipe.normalize import TickNormalizer
 from marketpipe.normalize.restored import chosen
@@ -70,3 +71,11 @@ class Lane:
     def row_of(self, offset: int) -> int:
         """Return the first row in line at or after an offset."""
         return int(np.searchsorted(self.offsets, offset))
+
+    def noticed(self) -> Findings:
+        """Return what was counted since the last time."""
+        now = Counter({name: self.engine.counts[name] for name in ("late", "outside_session")})
+        found = [Findings.of(name, count) for name, count in (now - self.counted).items()]
+        found.append(Findings.of("late_after_load", self.shut_out))
+        self.counted, self.shut_out = now, 0
+        return Findings.merge(found)

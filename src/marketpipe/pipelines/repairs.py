@@ -14,6 +14,7 @@ from marketpipe.bars.repair import Recompute, RepairCause
 from marketpipe.domain.batches import I64, StreamKey
 from marketpipe.domain.columns import decimals, i64_of, nanos_of
 from marketpipe.domain.ticks import Ticks
+from marketpipe.domain.units import NANOS
 from marketpipe.normalize import Correction, CorrectionBook, Scope
 from marketpipe.normalize.identity import SessionDates
 from marketpipe.normalize.restored import chosen, stored_ticks
@@ -22,6 +23,8 @@ from marketpipe.pipelines.history import TradeHistory
 Identity: TypeAlias = tuple[Scope, int, str]
 """Of a trade: scope, session date (days since the epoch), id."""
 
+SETTLE_NS: Final = 15 * 60 * NANOS
+"""How long after its last instant a session's date is over for cancels and corrections."""
 LOOK_BACK_DAYS: Final = 7
 """How many days before its own a cancel or correction may name a trade of."""
 
@@ -69,6 +72,11 @@ class Repairs:
         happened = next(iter(members.values()), None)
         events = self._redo(message, members.values())
         return message, happened, events
+
+    def settle(self, watermark_ns: int) -> tuple[Correction, ...]:
+        """Return the messages of sessions over by an instant that wait in vain, each once."""
+        today = int(self._dates(np.array([watermark_ns - SETTLE_NS], np.int64))[0])
+        return self.book.settle(today)
 
     def _date_of(self, message: Correction) -> int:
         """Return the session date of the trade that a message names, else the message's own."""

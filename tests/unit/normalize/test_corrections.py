@@ -122,16 +122,13 @@ def test_waiting_are_the_messages_without_a_trade() -> None:
     assert list(book.waiting()) == []
 
 
-def test_forget_takes_earlier_dates_out() -> None:
-    book = book_of(fix("1", "2", 5, 1))
-    assert book
-    assert book.holds(DATE)
-    book.forget(DATE)
-    assert book.holds(DATE)
-    book.forget(DATE + 1)
-    assert not book.holds(DATE)
-    assert not book
-    assert book.ids.to_pylist() == []
+def test_settle_tells_once_who_waited_in_vain() -> None:
+    early, met = fix("5", "6", 5, 1, offset=9), fix("1", None, 0, 1, offset=3)
+    book = book_of(early, met)
+    assert book.settle(DATE) == ()
+    assert book.settle(DATE + 1) == (early,)
+    assert book.settle(DATE + 2) == ()
+    assert CorrectionBook.load(book.save()).settle(DATE + 2) == ()
 
 
 def test_save_and_load_through_json_gives_the_same_book() -> None:

@@ -335,3 +335,32 @@ def test_book_delta_before_its_snapshot_is_kept_as_received() -> None:
     rows = done.tables["book"].select(["is_snapshot", "price", "offset"]).to_pylist()
     assert [tuple(row.values()) for row in rows] == [(False, Decimal(1), 1), (True, Decimal(2), 2)]
     assert not done.findings
+
+
+def test_cancel_of_a_trade_whose_id_is_a_text_takes_it_out() -> None:
+    odd = {**one(1, 1, "12"), "i": "abc"}
+    done = run([(1, odd), (2, one(2, 2, "10")), (3, cancel(odd, at(3))), (62, None)])
+    assert seen(done)[0].prices == "10 10 10 10"
+
+
+def test_correction_without_a_price_is_quarantined_and_takes_nothing_out() -> None:
+    bad = correction(one(1, 1, "12"), at(3), new_id=9, price="12")
+    del bad["cp"]
+    done = run([(1, one(1, 1, "12")), (3, bad), (62, None)])
+    assert seen(done)[0].prices == "12 12 12 12"
+    assert "quarantine" in done.tables
+
+
+def test_correction_to_a_price_below_zero_is_quarantined_and_takes_nothing_out() -> None:
+    bad = correction(one(1, 1, "12"), at(3), new_id=9, price="-3")
+    done = run([(1, one(1, 1, "12")), (3, bad), (62, None)])
+    assert seen(done)[0].prices == "12 12 12 12"
+    assert "quarantine" in done.tables
+
+
+def test_correction_without_original_is_a_finding_when_its_session_settles() -> None:
+    done = run(
+        [(1, one(1, 1, "12")), (2, cancel(one(77, 1, "10"), at(2))), (62, None), (3 * DAY, None)]
+    )
+    assert done.findings.count("unmatched_correction") == 1
+    assert done.findings.examples("unmatched_correction")[0].detail == "cancel of 77 of AAPL"

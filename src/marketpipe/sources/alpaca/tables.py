@@ -9,6 +9,7 @@ import pyarrow as pa
 from marketpipe.domain.batches import I64
 from marketpipe.domain.schemas import CANONICAL, VOLUME
 from marketpipe.domain.symbols import is_valid_symbol
+from marketpipe.domain.tradeids import canonical_trade_id
 from marketpipe.sources.alpaca import values, wire
 from marketpipe.sources.alpaca.groups import Group, prices, strings
 from marketpipe.sources.numbers.reasons import BAD_NUMBER, MISSING_VALUE, OK, REASONS
@@ -129,15 +130,19 @@ def bars(kind: str, timeframe: str) -> Callable[[Group], pa.Table]:
 def corrections(group: Group) -> pa.Table:
     """Trades replaced by others."""
     ts = _start(group)
-    keys = {"price": "op", "size": "os", "new_price": "cp", "new_size": "cs"}
-    own = {name: group.decimals(name, key, optional=True) for name, key in keys.items()}
+    own = {
+        "price": group.decimals("price", "op", optional=True),
+        "size": group.decimals("size", "os", optional=True),
+        "new_price": group.decimals("new_price", "cp"),
+        "new_size": group.decimals("new_size", "cs"),
+    }
     return _table(
         "corrections",
         group,
         {
             "kind": strings(["correction"] * len(ts)),
             "ts_event": ts,
-            "trade_id": strings([str(x) for x in group.of("trade_id")]),
+            "trade_id": strings([_id_text(x) for x in group.of("trade_id")]),
             "new_trade_id": strings([_id_text(x) for x in group.of("new_trade_id")]),
             "tape": strings(group.of("tape")),
             **{name: prices(column) for name, column in own.items()},
@@ -160,7 +165,7 @@ def cancels(group: Group) -> pa.Table:
         {
             "kind": strings(["cancel"] * len(ts)),
             "ts_event": ts,
-            "trade_id": strings([str(x) for x in group.of("trade_id")]),
+            "trade_id": strings([_id_text(x) for x in group.of("trade_id")]),
             "tape": strings(group.of("tape")),
             "action": strings(group.of("action")),
             "price": prices(price),
@@ -241,4 +246,4 @@ def _nulls(kind: str, count: int, *names: str) -> dict[str, pa.Array]:
 
 
 def _id_text(trade_id: int | str | None) -> str | None:
-    return None if trade_id is None else str(trade_id)
+    return None if trade_id is None else canonical_trade_id(str(trade_id))
