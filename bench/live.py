@@ -24,9 +24,7 @@ from marketpipe.pipelines.history import TradeHistory, no_lake
 from marketpipe.pipelines.lakesink import TABLES, LakeSink
 from marketpipe.pipelines.live import LivePipeline, LiveSettings
 from marketpipe.pipelines.opening import live_pipeline, versions_of
-from marketpipe.pipelines.prefetch import Prefetch
-from marketpipe.pipelines.rawlog import raw_records
-from marketpipe.pipelines.rederive import rederive
+from marketpipe.pipelines.rederive import of_raw
 from marketpipe.sources.alpaca import AlpacaParser, symbol_reader
 from marketpipe.sources.parsed import Parsed
 from marketpipe.sources.records import RecordBuilder
@@ -136,9 +134,7 @@ def rebuild(folder: Path) -> float:
     """Derive everything again from the raw table; return the seconds."""
     start = perf_counter()
     raw = LakeTable.open(DataFolder(folder).lake, "raw", create=False)
-    ahead = Prefetch(raw_records(raw, "alpaca", 0))
-    rederive(live_settings().derive, AlpacaParser, ahead)
-    ahead.close()
+    of_raw(live_settings().derive, AlpacaParser, raw)
     return perf_counter() - start
 
 

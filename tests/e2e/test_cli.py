@@ -58,26 +58,33 @@ def test_parity_differing_bars_exit_one_and_name_the_cell(
 
 def test_replay_stored_is_exported_as_of_a_time(marketpipe: Command, tmp_path: Path) -> None:
     path = ticks(tmp_path / "t.csv")
-    with path.open("a") as file:  # a late trade: it revises the first minute at 14:39:59
+    marketpipe("replay", "--csv", path, "--timeframes", "1m", "--store", "-o", "first.csv")
+    with path.open("a") as file:  # a trade that the first file lacked
         file.write(f"AAPL,{OPEN + 1},500,1,99999\n")
     done = marketpipe("replay", "--csv", path, "--timeframes", "1m", "--store", "-o", "all.csv")
-    assert done.line("stored") == "data/replays/000001"
-    out = marketpipe("export", "bars", "--symbols", "AAPL", "--output", "now.csv")
-    assert out.code == 0
-    now = [line for line in Path("all.csv").read_text().splitlines() if not line.startswith("BTC")]
-    assert Path("now.csv").read_text().splitlines() == now
-    assert now[1].split(",")[5] == "500"
-    marketpipe(
-        "export", "bars", "--symbols", "AAPL", "--as-of", "2026-01-05T14:35:00Z", "-o", "then.csv"
+    assert done.line("stored") == (
+        "1 new trades, 0 restated, 1,200 known before; 0 bars, 1 revisions of bars kept before"
     )
-    then = Path("then.csv").read_text().splitlines()
-    assert len(then) == 1 + 5
-    assert then[1].split(",")[5] != "500"
-    marketpipe("export", "bars", "--symbols", "AAPL", "--history", "-o", "history.csv")
-    first = [x for x in Path("history.csv").read_text().splitlines() if "T14:30:00Z,2026" in x]
+
+    def exported(*words: object) -> list[str]:
+        wanted = ("export", "bars", "--symbols", "AAPL", "--output", "out.csv", *words)
+        assert marketpipe(*wanted).code == 0
+        return Path("out.csv").read_text().splitlines()
+
+    def aapl(file: str) -> list[str]:
+        lines = Path(file).read_text().splitlines()
+        return [line for line in lines if not line.startswith("BTC")]
+
+    assert exported() == aapl("all.csv")
+    assert exported()[1].split(",")[5] == "500"
+    # before the second load the market could know what the first file said, and we nothing
+    assert exported("--as-of", "2026-01-06") == aapl("first.csv")
+    assert len(exported("--as-of", "2026-01-05T14:35:01Z")) == 1 + 5
+    assert exported("--as-of", "2026-01-06", "--knowledge", "strict")[1:] == []
+    first = [x for x in exported("--history") if "T14:30:00Z,2026" in x]
     assert [x.split(",")[11:14] for x in first] == [
         ["0", "confirmed", "first"],
-        ["1", "confirmed", "late"],
+        ["1", "confirmed", "backfill"],
     ]
 
 
@@ -97,7 +104,7 @@ def test_export_hive_layout_escapes_symbols(marketpipe: Command, tmp_path: Path)
     ("words", "named"),
     [
         (("bars", "--output", "x.csv"), "--store"),
-        (("quotes", "--output", "x.csv"), "bars"),
+        (("quotes", "--output", "x.csv"), "--store"),
     ],
 )
 def test_export_of_what_is_not_there_exits_two(

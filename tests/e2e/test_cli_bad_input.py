@@ -147,7 +147,6 @@ def test_replay_unsorted_rows_give_the_root_of_sorted_ones(
         (("--csv", "t.csv", "--quarantine", "t.csv"), "--csv"),
         (("--csv", "t.csv", "-o", "b.csv", "--quarantine", "b.csv"), "--output"),
         (("--csv", "t.csv", "--output", "/proc/b.csv"), "b.csv"),
-        (("--csv", "t.csv", "--store", "--data-dir", "t.csv"), "t.csv"),
         (("--csv", "t.csv", "--overrides", "none.toml"), "none.toml"),
         (
             (
@@ -173,6 +172,15 @@ def test_replay_wrong_words_exit_two_and_say_what_is_valid(
     done = marketpipe("replay", *words)
     assert done.code == 2
     assert named in done.err
+
+
+def test_replay_stored_where_nothing_can_be_kept_exits_three(
+    marketpipe: Command, tmp_path: Path
+) -> None:
+    write(tmp_path / "t.csv", HEAD + GOOD)
+    done = marketpipe("replay", "--csv", "t.csv", "--store", "--data-dir", "t.csv")
+    assert done.code == 3
+    assert "t.csv/journal/load" in done.err
 
 
 def test_replay_symbols_not_in_the_file_are_named(marketpipe: Command, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import marketpipe as mp
 from e2e.conftest import Command
 from feedkit import OPEN, ticks
-from livekit import Message, encode, trade
+from livekit import Message, cancel, correction, encode, trade
 from marketpipe.domain.units import NANOS
 
 DAY = 86_400 * NANOS
@@ -73,6 +73,65 @@ def test_load_of_a_live_gap_changes_nothing_that_was_known_before(
     proof = marketpipe("verify")
     assert proof.code == 0, proof.out
     assert "left out   5 bars" in proof.out
+
+
+def test_load_of_what_came_before_a_vendors_correction_or_cancel_does_not_undo_it(
+    marketpipe: Command, tmp_path: Path
+) -> None:
+    one, two, three = (trade(n, OPEN + n * NANOS, f"10{n}") for n in (1, 2, 3))
+    fixes = [
+        (OPEN + 4 * NANOS, cancel(one, OPEN + 4 * NANOS)),
+        (OPEN + 5 * NANOS, correction(two, OPEN + 5 * NANOS, new_id=22, price="150")),
+    ]
+    first = [(OPEN + n * NANOS, m) for n, m in enumerate((one, two, three), 1)]
+    later = (OPEN + DAY, trade(1, OPEN + DAY, "90"))
+    feed = frames(tmp_path / "f.txt", [*first, *fixes, later])
+    marketpipe("stream", "--mode", "mock", "--frames", feed, "--feed", "sip", *MINUTES)
+    before = mp.open("data").bars("AAPL", "1m", history=True)
+    source = ("--source", "alpaca", "--feed", "sip")
+    originals = as_csv(tmp_path / "o.csv", [one, two, three])
+    done = marketpipe("replay", "--csv", originals, "--store", *source, *MINUTES)
+    assert done.line("stored") == (
+        "0 new trades, 0 restated, 3 known before; 0 bars, 0 revisions of bars kept before"
+    )
+    # neither does a file that has the correction in it
+    mended = as_csv(tmp_path / "m.csv", [{**two, "p": 150}, three])
+    done = marketpipe("replay", "--csv", mended, "--store", *source, *MINUTES)
+    assert done.line("stored").startswith("0 new trades, 0 restated, 2 known before")
+    assert mp.open("data").bars("AAPL", "1m", history=True).equals(before)
+    assert before["open"].to_list() == [150]
+
+
+def test_load_owns_its_session_and_a_late_trade_of_the_feed_waits_for_a_rebuild(
+    marketpipe: Command, tmp_path: Path
+) -> None:
+    head = "symbol,ts_ns,price,size,trade_id,ts_recv_ns\n"
+
+    def stream(name: str, *rows: tuple[int, str, int, int]) -> None:
+        lines = (
+            f"AAPL,{ts},{price},1,{number},{received}\n" for ts, price, number, received in rows
+        )
+        (tmp_path / name).write_text(head + "".join(lines))
+        done = marketpipe("stream", "--mode", "mock", "--csv", name, "--timeframes", "1m")
+        assert done.code == 0, done.err
+
+    stream("1.csv", (OPEN, "100", 1, OPEN), (OPEN + DAY, "90", 2, OPEN + DAY))
+    gap = tmp_path / "gap.csv"
+    gap.write_text(f"symbol,ts_ns,price,size,trade_id\nAAPL,{OPEN + 5},200,1,3\n")
+    assert marketpipe("replay", "--csv", gap, "--store", "--timeframes", "1m").code == 0
+    day_3 = OPEN + 2 * DAY
+    stream("2.csv", (OPEN + 9, "300", 4, day_3), (day_3 + 1, "80", 5, day_3 + 1))
+    first = mp.open("data").bars("AAPL", "1m", OPEN, OPEN + 1, history=True)
+    assert first["cause"].to_list() == ["first", "backfill"]
+    assert len(mp.open("data").trades("AAPL", OPEN, OPEN + 60 * NANOS)) == 3
+    words = ("rebuild", "--from", "canonical", "--start", "2026-01-05", "--end", "2026-01-06")
+    assert marketpipe(*words).code == 1
+    assert marketpipe(*words, "--write").line("written").startswith("1 revisions")
+    last = mp.open("data").bars("AAPL", "1m", OPEN, OPEN + 1)
+    assert (last["high"].to_list(), last["cause"].to_list()) == ([300], ["rebuild"])
+    # a new checkpoint-less life of the feed comes to the same
+    stream("3.csv", (day_3 + DAY, "70", 6, day_3 + DAY))
+    assert marketpipe("verify").code == 0
 
 
 def test_load_of_a_session_that_is_live_is_refused(marketpipe: Command, tmp_path: Path) -> None:

@@ -218,6 +218,9 @@ def test_dedup_frozen_and_sealed_sessions_come_back_whole(
     sealed = frozen.seal(10)
     assert sealed == plain.seal(10)
     frozen.unseal(sealed)
+    frozen.forget(10)
+    assert frozen.sealed_dates == tuple(session.date for session in sealed)
+    frozen.unseal(sealed)
     plain.unseal(sealed)
     again = [feed(each, rows, [])[0].findings for each in (frozen, plain)]
     assert again[0] == again[1]

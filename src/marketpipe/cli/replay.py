@@ -117,6 +117,11 @@ def replay(
     from marketpipe.cli.report import print_report
 
     print_report(report)
+    if report.stored is not None and report.stored.given_up:
+        note(
+            f"marketpipe: the load of {report.stored.given_up} broke off before all of its lines "
+            "were read; nothing of it was written: load it again"
+        )
     for warning in report.warnings:
         note(f"marketpipe: {warning}")
     if report.confirmed is False:

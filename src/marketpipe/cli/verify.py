@@ -19,7 +19,8 @@ def verify(
 ) -> None:
     """Compare the bars that are kept with a replay of the journal and an independent batch in SQL.
 
-    Prints the roots side by side; exits 1 and names the first bar that differs if one does.
+    Prints the roots side by side; exits 1 and names the first bar that differs if one does. A
+    journal is read from its first record on, whatever the options pick.
 
     Example: marketpipe verify --symbols AAPL --date 2026-01-05
     """

@@ -1,5 +1,6 @@
 """Where the tables of the lake are, their columns, partitions and order."""
 
+import re
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,7 @@ from marketpipe.errors import LakeError
 
 DAY_NS: Final = 86_400_000_000_000
 
+_UNUSABLE: Final = re.compile(r"[\[\]]|%[0-9A-Fa-f]{2}")
 _BUCKET: Final = pa.field("bucket", pa.int32(), nullable=False)
 _RECEIVED_DATE: Final = pa.field("received_date", pa.date32(), nullable=False)
 _ORDER: Final = ("symbol", "ts_event", "key_major", "key_mid", "key_minor")
@@ -130,6 +132,11 @@ class LakeLayout:
     def __post_init__(self) -> None:
         if self.buckets < 1:
             raise LakeError(f"buckets was '{self.buckets}'; valid is 1 or more; {BUCKETS} is usual")
+        if _UNUSABLE.search(str(self.root.absolute())):
+            raise LakeError(
+                f"lake: was '{self.root.absolute()}'; Delta cannot keep tables below a folder with "
+                "[, ] or an escape such as %20 in its name; choose another"
+            )
 
     def spec(self, name: str) -> TableSpec:
         """Return what a table is made of.

@@ -161,7 +161,8 @@ class LakeTable:
                 stored = handle.transaction_version(app_id)
                 if stored is not None and stored >= through:
                     return 0
-                new = ready if stored is None else ready.filter(pa.array(at > stored))
+                is_new = at > (-1 if stored is None else stored)
+                new = ready if is_new.all() else ready.filter(pa.array(is_new))
                 if not (new.num_rows or mark):
                     return 0
                 try:
@@ -196,7 +197,10 @@ class LakeTable:
             self._check_partition(column)
         told = [(column, op, _texts(value)) for column, op, value in predicate or ()]
         with told_as_ours(f"listing the files of table {self.spec.name} at {self.path}"):
-            return sorted(self._fresh().file_uris(file_pruning_predicate=told or None))
+            uris = self._fresh().file_uris(file_pruning_predicate=told or None)
+        # The table's own path is escaped in them; below it they are as they lie on disk.
+        depth = len(self.spec.partition_by) + 1
+        return sorted(str(self.path.joinpath(*uri.split("/")[-depth:])) for uri in uris)
 
     def count(self) -> int:
         """Return the number of rows."""

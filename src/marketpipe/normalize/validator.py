@@ -57,7 +57,7 @@ _NEVER_EMPTY: Final = {
     "corrections": (*_NAMES, "trade_id"),
     "quarantine": ("source", "feed", "journal_id", "reason"),
 }
-_FLAGS: Final = schemas.BACKFILLED | schemas.AMBIGUOUS
+_FLAGS: Final = schemas.BACKFILLED
 
 
 class Problem(NamedTuple):

@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from marketpipe.domain.batches import StreamKey
 from marketpipe.domain.columns import i64_of
 from marketpipe.domain.records import STORED
 from marketpipe.domain.schemas import BARS, CORRECTIONS, TRADES
@@ -107,8 +108,9 @@ def explain(
     fixes = _arrow(lake.corrections(symbol, span[0] - DAY_NS, None, **where), CORRECTIONS)
     book, fixes = _book(trades, fixes)
     evidence = [*_trades(trades, book, last), *_messages(fixes)]
+    stream = StreamKey(last["source"], last["feed"], symbol)
     known = {(e["journal_id"], e["offset"]) for e in evidence}
-    evidence += _left_out(folder, symbol, trades, span, known)
+    evidence += _left_out(folder, stream, trades, span, known)
     raw = _payloads(folder, [(e["journal_id"], e["offset"]) for e in evidence])
     found = [Evidence(raw=raw.get((e["journal_id"], e["offset"]), b""), **e) for e in evidence]
     return Explanation(bars, tuple(sorted(found, key=lambda e: (e.ts_event, e.offset))))
@@ -217,15 +219,15 @@ def _content(fix: dict[str, Any]) -> dict[str, Any]:
 
 def _left_out(
     folder: DataFolder,
-    symbol: str,
+    stream: StreamKey,
     trades: pa.Table,
     span: tuple[int, int],
     known: set[tuple[str, int]],
 ) -> Iterator[dict[str, Any]]:
     """Yield the trades of the bar's span that were received and not admitted."""
-    refused = _refused(folder, symbol)
+    refused = _refused(folder, stream.symbol)
     for journal_id in sorted(set(trades["journal_id"].to_pylist())):
-        records = _records(folder, journal_id, symbol, span)
+        records = _records(folder, journal_id, stream.symbol, span)
         batch = _parser(folder, journal_id).parse(one_batch(records)).trades
         if batch is None:
             continue
@@ -234,7 +236,7 @@ def _left_out(
             record = (journal_id, int(batch.row[row]))
             if record in known:
                 continue
-            if batch.dictionaries.streams[int(batch.stream[row])].symbol != symbol:
+            if batch.dictionaries.streams[int(batch.stream[row])] != stream:
                 continue
             number = "" if batch.id_lo is None else str(int(batch.id_lo[row]))
             yield {

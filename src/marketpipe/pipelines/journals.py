@@ -50,8 +50,14 @@ def recorded(folder: DataFolder, journal_id: str) -> Recorded:
     Raises
     ------
     UsageError
-        If it does not say so.
+        If it is not there, or does not say so.
     """
+    known = feeds(folder)
+    if journal_id not in known:
+        raise UsageError(
+            f"journal: was {journal_id!r}; feeds in this data folder are "
+            f"{', '.join(known) or 'none'}"
+        )
     raw = LakeTable.open(folder.lake, "raw")
     reader = SqliteJournalReader(folder.journal(journal_id), journal_id)
     try:

@@ -190,28 +190,32 @@ class _Group(NamedTuple):
 
 
 def _series(job: RebuildJob, trades: LakeTable) -> dict[_Group, tuple[str, ...]]:
-    """Return the symbols of each group that has trades in the range."""
+    """Return the symbols of each group that has trades in the range, of the journal's feeds."""
     files = trades.files(
         [("session_date", ">=", day(job.days.first)), ("session_date", "<=", day(job.days.last))]
     )
     if not files:
         return {}
+    of_journal = pl.col("journal_id") == job.settings.journal_id
+    every = pl.scan_parquet(trades.files()).filter(of_journal)
+    feeds = set(every.select("source", "feed").unique().collect().rows())
     is_live = (pl.col("journal_id") != LOADS).any().alias("is_live")
     found = pl.scan_parquet(files).group_by("source", "feed", "symbol").agg(is_live).collect()
     series: dict[_Group, list[str]] = {}
     for source, feed, symbol, live in sorted(found.rows()):
-        if job.symbols is None or symbol in job.symbols:
+        if (source, feed) in feeds and (job.symbols is None or symbol in job.symbols):
             series.setdefault(_Group(source, feed, live), []).append(symbol)
     return {key: tuple(symbols) for key, symbols in series.items()}
 
 
 def _closed_ns(tables: dict[str, LakeTable], job: RebuildJob, group: _Group) -> int:
     """Return up to when bars are final: the last clock of the feed, or when a file was loaded."""
-    mine = pl.col("source") == group.source
     if group.is_live:
-        clock = _largest(tables["raw"], "ts_recv", (pl.col("kind") == CLOCK) & mine)
+        clocks = (pl.col("kind") == CLOCK) & (pl.col("journal_id") == job.settings.journal_id)
+        clock = _largest(tables["raw"], "ts_recv", clocks)
         return clock - job.settings.delay_ns - job.settings.grace_ns
-    mine &= (pl.col("feed") == group.feed) & (pl.col("journal_id") == LOADS)
+    mine = (pl.col("source") == group.source) & (pl.col("feed") == group.feed)
+    mine &= pl.col("journal_id") == LOADS
     return _largest(tables["trades"], "recorded_at", mine)
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from marketpipe.domain.findings import Findings
 from marketpipe.domain.schemas import BARS
 from marketpipe.journal import JournalReader
 from marketpipe.lake import LakeTable
-from marketpipe.pipelines.arrivals import intervals
+from marketpipe.pipelines.arrivals import intervals, one_batch
 from marketpipe.pipelines.derive import Derivation, DeriveSettings
 from marketpipe.pipelines.live import MakeParser
+from marketpipe.pipelines.prefetch import Prefetch
 from marketpipe.pipelines.rawlog import raw_records, records_from
 from marketpipe.pipelines.spoolhistory import SpooledHistory
 
@@ -47,10 +49,13 @@ def rederive(
     """
     bars = [BARS.empty_table()]
     findings = Findings()
-    with tempfile.TemporaryDirectory(prefix="marketpipe-rederive-") as folder:
-        derivation = Derivation(settings, make_parser((), b""), SpooledHistory(Path(folder)))
-        for piece in intervals(iter(records)):
-            derived = derivation.apply(piece)
+    parser = make_parser((), b"")
+    batches = map(one_batch, intervals(iter(records)))
+    ahead = Prefetch((pa.Table.from_batches([batch]), parser.parse(batch)) for batch in batches)
+    with tempfile.TemporaryDirectory(prefix="marketpipe-rederive-") as folder, closing(ahead):
+        derivation = Derivation(settings, parser, SpooledHistory(Path(folder)))
+        for piece, parsed in ahead:
+            derived = derivation.apply(piece, parsed)
             bars.append(derived.bars)
             findings += derived.findings
         return Rederived(

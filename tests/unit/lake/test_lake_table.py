@@ -15,7 +15,7 @@ import lakekit
 from marketpipe.domain.buckets import bucket_of
 from marketpipe.domain.schemas import CANONICAL
 from marketpipe.errors import FullError, LakeError, StorageError
-from marketpipe.lake import TABLES, DiskBudget, LakeLayout, LakeTable, usage
+from marketpipe.lake import TABLES, DiskBudget, Lake, LakeLayout, LakeTable, usage
 
 APP = "live/raw/alpaca/0"
 
@@ -286,3 +286,18 @@ def test_disk_budget_refuses_before_it_is_exceeded(tmp_path: Path) -> None:
     assert issubclass(FullError, StorageError)
     with pytest.raises(LakeError, match="disk_budget_bytes was '0'"):
         DiskBudget(layout, 0)
+
+
+@pytest.mark.parametrize("name", ["a b", "a#b", "50% é", "a?b", "a%b"])
+def test_lake_table_folder_of_any_name_is_read_back(tmp_path: Path, name: str) -> None:
+    table = LakeTable.open(LakeLayout(tmp_path / name), "raw")
+    table.append(lakekit.rows("raw", {"source": "a b/ü%="}), app_id=APP, through=0)
+    assert [Path(path).is_file() for path in table.files()] == [True]
+    table.check()
+    assert Lake(tmp_path / name).sql("SELECT count(*) AS n FROM raw")["n"].to_list() == [1]
+
+
+@pytest.mark.parametrize("name", ["a[b", "a]b", "a%20b"])
+def test_lake_layout_folder_that_delta_cannot_keep_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LakeError, match="choose another"):
+        LakeLayout(tmp_path / name)

@@ -17,7 +17,7 @@ HEAD: dict[str, Any] = {
 }  # fmt: skip
 TRADE: dict[str, Any] = {
     **HEAD, "trade_id": "1", "price": Decimal("189.37"), "size": Decimal(0), "conditions": None,
-    "tape": None, "side": None, "flags": 3,
+    "tape": None, "side": None, "flags": 1,
 }  # fmt: skip
 QUOTE: dict[str, Any] = {
     **HEAD, "bid": None, "ask": Decimal("1.5"), "bid_size": None, "ask_size": Decimal(3),
