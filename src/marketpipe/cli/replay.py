@@ -1,13 +1,17 @@
 """`marketpipe replay`."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marketpipe.cli.clock import now_ns
 from marketpipe.cli.common import Quiet, note, progress_line, settings, split
+
+if TYPE_CHECKING:
+    from marketpipe.pipelines.files import ReplayJob
 
 CsvOption = Annotated[
     str | None,
@@ -85,9 +89,9 @@ def replay(
 
     Example: marketpipe replay --csv ticks.csv.gz --timeframes 1m,1h --output bars.csv
     """
-    from marketpipe.cli.wiring import folder_of
     from marketpipe.pipelines.files import ReplayJob, run_job
 
+    load = _loader(ctx, csv, price) if store else None
     job = ReplayJob(
         csv=csv,
         parquet=parquet,
@@ -104,8 +108,6 @@ def replay(
         all_series=all_series,
         quarantine=quarantine,
         manifest=manifest,
-        store=folder_of(settings(ctx)) if store else None,
-        now_ns=now_ns() if store else 0,
         source=source,
         feed=feed,
         confirm=confirm,
@@ -117,12 +119,46 @@ def replay(
     from marketpipe.cli.report import print_report
 
     print_report(report)
-    if report.stored is not None and report.stored.given_up:
-        note(
-            f"marketpipe: the load of {report.stored.given_up} broke off before all of its lines "
-            "were read; nothing of it was written: load it again"
-        )
+    if load is not None:
+        load(job)
     for warning in report.warnings:
         note(f"marketpipe: {warning}")
     if report.confirmed is False:
         raise typer.Exit(1)
+
+
+def _loader(ctx: typer.Context, csv: str | None, price: str) -> "Callable[[ReplayJob], None]":
+    """Return what loads a replay's file into the data folder, and says what that came to.
+
+    What it takes to load is imported here: a replay that loads nothing starts without it.
+    """
+    import asyncio
+
+    from marketpipe.cli.report import stored_words
+    from marketpipe.cli.wiring import folder_of
+    from marketpipe.pipelines.load import LoadJob, load_file, loadable, replayed_settings
+
+    path, folder, now = loadable(csv, price), folder_of(settings(ctx)), now_ns()
+
+    def load(job: "ReplayJob") -> None:
+        done = asyncio.run(
+            load_file(
+                LoadJob(
+                    folder=folder,
+                    path=path,
+                    source=job.source,
+                    feed=job.feed,
+                    symbols=job.symbols,
+                    settings=replayed_settings(job),
+                    now_ns=now,
+                )
+            )
+        )
+        print(f"stored     {stored_words(done)}")
+        if done.given_up:
+            note(
+                f"marketpipe: the load of {done.given_up} broke off before all of its lines were "
+                "read; nothing of it was written: load it again"
+            )
+
+    return load

@@ -1,8 +1,12 @@
 """How the result of a replay reads on a terminal or in a log."""
 
+from typing import TYPE_CHECKING
+
 from marketpipe.domain.units import format_ns
 from marketpipe.pipelines.files import ReplayReport
-from marketpipe.pipelines.load import LoadReport
+
+if TYPE_CHECKING:
+    from marketpipe.pipelines.load import LoadReport
 
 
 def print_report(report: ReplayReport) -> None:
@@ -26,8 +30,6 @@ def print_report(report: ReplayReport) -> None:
         print(f"history    {report.history_root}")
     if report.output is not None:
         print(f"output     {report.output}  {report.digest}")
-    if report.stored is not None:
-        print(f"stored     {_stored(report.stored)}")
     if report.confirmed is not None:
         word = "agrees" if report.confirmed else "DIFFERS"
         print(f"confirmed  the independent recomputation in SQL {word}: {report.confirmation}")
@@ -48,7 +50,8 @@ def print_findings(report: ReplayReport) -> None:
         head = " " * len(head)
 
 
-def _stored(load: LoadReport) -> str:
+def stored_words(load: "LoadReport") -> str:
+    """Say in one line what a load came to."""
     if load.already:
         return "this very file was loaded before; nothing was added"
     return (

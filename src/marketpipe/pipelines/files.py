@@ -1,6 +1,5 @@
 """A replay as the user asks for it: which file in, which files out."""
 
-import asyncio
 import csv
 import hashlib
 import sys
@@ -18,9 +17,6 @@ from marketpipe.domain.overrides import Overrides
 from marketpipe.domain.timeframe import parse_many
 from marketpipe.errors import UsageError
 from marketpipe.normalize import RuleSet
-from marketpipe.pipelines.datafolder import DataFolder
-from marketpipe.pipelines.derive import DeriveSettings
-from marketpipe.pipelines.load import LoadJob, LoadReport, load_file
 from marketpipe.pipelines.replay import Progress, Replay, ReplaySettings
 from marketpipe.pipelines.spool import SessionSpool
 from marketpipe.verify.digest import DigestTree
@@ -38,8 +34,7 @@ FORMATS = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 class ReplayJob:
     """What `marketpipe replay` was asked to do; exactly one of csv, parquet, dbn is given.
 
-    ``csv`` may be ``-``. ``time`` says which time of a DBN record picks its bar. ``store`` is
-    where the file is loaded to, None for nowhere, and ``now_ns`` when that is. ``source`` and
+    ``csv`` may be ``-``. ``time`` says which time of a DBN record picks its bar. ``source`` and
     ``feed`` are those of rows that name none.
     """
 
@@ -58,8 +53,6 @@ class ReplayJob:
     all_series: bool = False
     quarantine: Path | None = None
     manifest: Path | None = None
-    store: DataFolder | None = None
-    now_ns: int = 0
     source: str = "file"
     feed: str = ""
     confirm: bool = False
@@ -87,7 +80,6 @@ class ReplayReport:
     history_root: str | None
     output: Path | None
     digest: str | None
-    stored: LoadReport | None
     confirmed: bool | None
     confirmation: str
     warnings: tuple[str, ...]
@@ -116,7 +108,6 @@ def run_job(job: ReplayJob, progress: Progress | None = None) -> ReplayReport:
         )
     if job.confirm and job.csv == "-":
         raise UsageError("--confirm: reads the file a second time, so it cannot be standard input")
-    _check_loadable(job)
     settings = ReplaySettings(
         timeframes=parse_many(job.timeframes),
         calendar=job.calendar,
@@ -152,7 +143,6 @@ def _report(job: ReplayJob, run: Replay, source: "Source", target: str | None) -
     if job.manifest is not None:
         made = _manifest(job, run, counts, tree.root, history_root)
         job.manifest.write_text(made.to_json(), "ascii")
-    stored = None if job.store is None else _load(job, job.store, run.settings)
     confirmed, words = _confirm(job, run) if job.confirm else (None, "")
     return ReplayReport(
         described=source.describe(),
@@ -171,7 +161,6 @@ def _report(job: ReplayJob, run: Replay, source: "Source", target: str | None) -
         history_root=history_root,
         output=job.output,
         digest=digest,
-        stored=stored,
         confirmed=confirmed,
         confirmation=words,
         warnings=_warnings(job, run),
@@ -317,40 +306,6 @@ def _manifest(
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _check_loadable(job: ReplayJob) -> None:
-    if job.store is None:
-        return
-    if job.csv is None or job.csv == "-":
-        raise UsageError(
-            "--store: loads the lines of a CSV file; write the ticks to one first, or leave it out"
-        )
-    if job.price != "trade":
-        raise UsageError(f"--store: loads trades so far, price was {job.price!r}; leave it out")
-
-
-def _load(job: ReplayJob, folder: DataFolder, settings: ReplaySettings) -> LoadReport:
-    return asyncio.run(
-        load_file(
-            LoadJob(
-                folder=folder,
-                path=Path(str(job.csv)),
-                source=job.source,
-                feed=job.feed,
-                symbols=job.symbols,
-                settings=DeriveSettings(
-                    journal_id="load",
-                    timeframes=settings.timeframes,
-                    calendar=settings.calendar,
-                    session=settings.session,
-                    overrides=settings.overrides,
-                    rule_set=settings.rule_set,
-                ),
-                now_ns=job.now_ns,
-            )
-        )
-    )
 
 
 def _confirm(job: ReplayJob, run: Replay) -> tuple[bool, str]:

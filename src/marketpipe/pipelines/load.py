@@ -15,11 +15,15 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from marketpipe.domain.findings import Findings
+from marketpipe.domain.overrides import Overrides
+from marketpipe.domain.timeframe import parse_many
 from marketpipe.errors import StorageError, UsageError
 from marketpipe.journal import SqliteJournal
 from marketpipe.lake import LakeTable
+from marketpipe.normalize import RuleSet
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.files import ReplayJob
 from marketpipe.pipelines.fresh import FreshBars
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.live import AtBoundary, nowhere
@@ -53,6 +57,35 @@ class LoadJob:
     symbols: frozenset[str] | None
     settings: DeriveSettings
     now_ns: int
+
+
+def loadable(csv: str | None, price: str) -> Path:
+    """Return the file that a replay is to load.
+
+    Raises
+    ------
+    UsageError
+        If its input cannot be loaded.
+    """
+    if csv is None or csv == "-":
+        raise UsageError(
+            "--store: loads the lines of a CSV file; write the ticks to one first, or leave it out"
+        )
+    if price != "trade":
+        raise UsageError(f"--store: loads trades so far, price was {price!r}; leave it out")
+    return Path(csv)
+
+
+def replayed_settings(job: ReplayJob) -> DeriveSettings:
+    """Return the settings of the bars that a replay was asked for."""
+    return DeriveSettings(
+        journal_id=JOURNAL,
+        timeframes=parse_many(job.timeframes),
+        calendar=job.calendar,
+        session=job.session,
+        overrides=Overrides.load(job.overrides) if job.overrides else None,
+        rule_set=RuleSet.load(job.rules),
+    )
 
 
 @dataclass(slots=True)
