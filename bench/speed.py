@@ -8,7 +8,7 @@ from bench.bars import Answer, best_of, differing, straightforward
 from bench.data import Trades
 from bench.peers import Formulation
 
-RUNS: Final = 3
+RUNS: Final = 5
 TARGETS: Final = {"DuckDB": 3, "Polars": 10, "NautilusTrader": 50}
 """Peer → how many times its trades a second ours is meant to reach."""
 

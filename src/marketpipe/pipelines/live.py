@@ -22,6 +22,7 @@ from marketpipe.pipelines.derivestate import read_state
 from marketpipe.pipelines.history import TradeHistory, Wanted
 from marketpipe.pipelines.lakehistory import LakeTrades
 from marketpipe.pipelines.lakesink import LakeSink
+from marketpipe.pipelines.memory import give_back
 from marketpipe.pipelines.ownership import Owned
 from marketpipe.pipelines.rawlog import raw_records, records_from
 from marketpipe.sources.parsed import MessageParser
@@ -273,6 +274,7 @@ class LivePipeline:
         self._writes += 1
         if self._writes % self.settings.flushes_per_compaction == 0:
             self._keep_files_few()
+        give_back()
         return through
 
     async def _land_if_through(self) -> None:
