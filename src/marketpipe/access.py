@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from marketpipe.errors import UsageError
 from marketpipe.lake import Lake
 from marketpipe.settings import Settings, read_settings
 
@@ -17,7 +18,11 @@ def open_lake(where: str | Path | Settings = "data") -> Lake:
     Raises
     ------
     UsageError
-        If the configuration cannot be read.
+        If the configuration cannot be read, or a place is named that is no folder.
     """
+    if isinstance(where, str) and "://" in where:
+        raise UsageError(
+            f"open: was '{where}'; only folders of this machine can be opened so far: name one"
+        )
     settings = where if isinstance(where, Settings) else read_settings(given={"data_dir": where})
     return Lake(settings.data_dir / "lake", priority=settings.series.priority)

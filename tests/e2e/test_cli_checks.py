@@ -9,14 +9,14 @@ from rebuildkit import streamed, tamper
 RANGE = ("--start", "2026-01-05", "--end", "2026-01-06")
 
 
-def test_verify_of_good_data_prints_one_root_three_times(
+def test_verify_of_good_data_prints_one_root_four_times(
     marketpipe: Command, tmp_path: Path
 ) -> None:
     streamed(tmp_path)
     done = marketpipe("verify", "--symbols", "AAPL", "--date", "2026-01-05")
     assert done.code == 0
     roots = [line.split()[-1] for line in done.out.splitlines() if " bars  root " in line]
-    assert len(roots) == 3
+    assert len(roots) == 4
     assert len(set(roots)) == 1
     assert done.line("watermark") == "2026-01-06T14:31:59Z"
 
@@ -70,7 +70,7 @@ def test_rebuild_and_verify_of_two_feeds_keep_to_their_own_series(
     assert only.code == 0
     assert [line.split()[1] for line in only.out.splitlines() if " bars  root " in line] == [
         "2"
-    ] * 3
+    ] * 4
     assert marketpipe("verify").out.count("journal  ") == 2
 
 

@@ -27,6 +27,7 @@ from marketpipe.journal import SqliteJournalReader
 from marketpipe.journal.segment import segments
 from marketpipe.pipelines.archive import FORMAT, Packing, unpack
 from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.ownership import batch_lock
 from marketpipe.store.urls import parse_url
 
 _LOG: Final = "_delta_log"
@@ -72,13 +73,13 @@ def back_up(folder: DataFolder, output: Path) -> Backup:
     UsageError
         If the output exists, there is nothing to copy, or the store is PostgreSQL.
     StorageError
-        If something cannot be read, or changed too fast.
+        If something cannot be read, or changed too fast, or a load or rebuild is running.
     """
     _check(folder, output)
     staged = output.with_name(f".{output.name}.partial")
     shutil.rmtree(staged, ignore_errors=True)
     try:
-        with _told(output):
+        with batch_lock(folder), _told(output):
             staged.mkdir()
             store = _copy_store(folder, staged)
             _copy_aside(folder, staged)

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from marketpipe.errors import BusyError
+from marketpipe.errors import BusyError, StorageError
 from marketpipe.lake import LakeLayout, LakeTable, compact, vacuum
 from marketpipe.lake.table import Compression
 from marketpipe.pipelines.lakesink import TABLES
@@ -25,20 +25,27 @@ def keep_files_few(
     """Compact the tables that have too many small files; return their names.
 
     Files that are taken out stay for readers until they are past the horizon of `vacuum`. A table
-    that another process rearranges is left to it.
+    that another process rearranges is left to it; one that cannot be rearranged is told in the
+    log, and what is written to it goes on.
     """
-    done = []
-    for name in TABLES:
+    return [name for name in TABLES if _compacted(layout, name, compression, files_per_partition)]
+
+
+def _compacted(
+    layout: LakeLayout, name: str, compression: Compression, files_per_partition: int
+) -> bool:
+    try:
         table = LakeTable.open(layout, name, create=False, compression=compression)
         folders = Counter(str(Path(path).parent) for path in table.files())
         if not folders or max(folders.values()) <= files_per_partition:
-            continue
-        try:
-            found = compact(table)
-            vacuum(table)
-        except BusyError as busy:
-            _log.info("%s: %s", name, busy)
-            continue
-        _log.info("table %s: %d files became %d", name, found.files_before, found.files_after)
-        done.append(name)
-    return done
+            return False
+        found = compact(table)
+        vacuum(table)
+    except BusyError as busy:
+        _log.info("%s: %s", name, busy)
+        return False
+    except StorageError as problem:
+        _log.error("table %s cannot be compacted: %s", name, problem)
+        return False
+    _log.info("table %s: %d files became %d", name, found.files_before, found.files_after)
+    return True

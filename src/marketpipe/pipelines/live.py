@@ -86,6 +86,7 @@ class LivePipeline:
 
     Attributes
     ----------
+    went_on : whether it started from a checkpoint
     findings : what was noticed, from the beginning of the journal
     confirmed : bar events handed to the store since it was opened
     through : offset of the last record that was derived, -1 for none
@@ -97,7 +98,7 @@ class LivePipeline:
     _tables: dict[str, LakeTable]
     _make_parser: MakeParser
     _aside: Path
-    _closed: frozenset[Owned]
+    closed: frozenset[Owned]
     _keep_files_few: Callable[[], object]
     _at_boundary: AtBoundary = nowhere
     findings: Findings = field(default_factory=Findings)
@@ -107,6 +108,8 @@ class LivePipeline:
     _flushed_ns: int | None = None
     _flushes: int = 0
     _writes: int = 0
+    _behind: bool = False
+    went_on: bool = False
     _flushing: _Flushing | None = None
 
     @property
@@ -141,6 +144,7 @@ class LivePipeline:
             saved = None
         await asyncio.to_thread(self._mend_journal, saved)
         await asyncio.to_thread(self._resume, saved)
+        self.went_on = saved is not None
 
     def _is_usable(self, saved: Checkpoint) -> bool:
         """Tell whether all that a checkpoint builds on is there, and was made as it would be now.
@@ -166,13 +170,13 @@ class LivePipeline:
         history = TradeHistory(self._stored_trades, base)
         if saved is None:
             parser = self._make_parser((), b"")
-            self._derivation = Derivation(s, parser, history, self._aside, self._closed)
+            self._derivation = Derivation(s, parser, history, self._aside, self.closed)
             return
         found, blob = msgspec.msgpack.decode(saved.state, type=tuple[bytes, bytes])
         self.findings = Findings.from_json(found)
         head, parser_state, _ = read_state(blob)
         parser = self._make_parser(head["streams"], parser_state)
-        self._derivation = Derivation(s, parser, history, self._aside, self._closed)
+        self._derivation = Derivation(s, parser, history, self._aside, self.closed)
         self._derivation.load(blob)
 
     def _stored_trades(self, wanted: Wanted) -> pa.Table:
@@ -206,7 +210,14 @@ class LivePipeline:
         self._at_boundary("journal:after")
 
     async def catch_up(self) -> None:
-        """Derive what the journal has, up to its last clock record."""
+        """Derive what the journal has, up to its last clock record.
+
+        Raises
+        ------
+        StorageError
+            If the store or the lake cannot be written, or could not before: then open anew.
+        """
+        self._refuse_behind()
         reader = self.journal.reader()
         try:
             last = await asyncio.to_thread(reader.last, CLOCK)
@@ -226,12 +237,16 @@ class LivePipeline:
     async def _take(self, records: pa.Table) -> None:
         await self._land_if_through()
         derived = await asyncio.to_thread(self._derivation.apply, records)
+        # What was derived must be kept before anything that follows on it: if that fails, this
+        # object is behind itself, and only one that starts from the checkpoint goes on.
+        self._behind = True
         self._at_boundary("store:before")
         await self._repository.add(derived.bars)
         self._at_boundary("store:after")
         self.confirmed += len(derived.bars)
         self.findings += derived.findings
         self._sink.add(records, derived)
+        self._behind = False
         await self._flush_if_due(records)
 
     async def _flush_if_due(self, records: pa.Table) -> None:
@@ -251,8 +266,16 @@ class LivePipeline:
         await self._begin_flush(with_checkpoint=False)
         await self._land()
 
+    def _refuse_behind(self) -> None:
+        if self._behind:
+            raise StorageError(
+                f"pipeline {self.name}: the store failed it before; mend that, and open it anew: "
+                "it goes on from its checkpoint"
+            )
+
     async def checkpoint(self) -> None:
         """Save a checkpoint, and let the journal delete what nothing needs any more."""
+        self._refuse_behind()
         await self._begin_flush(with_checkpoint=True)
         await self._land()
 

@@ -25,10 +25,12 @@ from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
 from marketpipe.pipelines.files import ReplayJob
 from marketpipe.pipelines.fresh import FreshBars
+from marketpipe.pipelines.lakereads import Days
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.live import AtBoundary, nowhere
 from marketpipe.pipelines.loaded import LoadStage, Part
 from marketpipe.pipelines.loadlog import JOURNAL, LoadLog, Run
+from marketpipe.pipelines.mend import mend_bars
 from marketpipe.pipelines.ownership import feeds_of, refuse_live, stopped_feeds, touched
 from marketpipe.sources.csvfile import CsvSource
 from marketpipe.sources.mock.messages import CsvMessages
@@ -268,6 +270,8 @@ class _Loader:
         return report
 
     async def _write_bars(self, run: Run, stage: LoadStage, part: Part, report: LoadReport) -> None:
+        days = Days(part.date, part.date)
+        await mend_bars(self._store, self._tables["bars"], days, stage.symbols_of(part))
         bars = await asyncio.to_thread(stage.bars, part)
         if not len(bars):
             return

@@ -251,6 +251,10 @@ class LoadStage:
         """Yield the parts of which bars are to be computed anew, ascending."""
         yield from sorted({part for part, _ in self._changes})
 
+    def symbols_of(self, part: Part) -> list[str]:
+        """Return the symbols of which a part has bars to compute anew, sorted."""
+        return sorted({s for (at, _), c in self._changes.items() if at == part for s in c.seen})
+
     def bars(self, part: Part) -> pa.Table:
         """Return the revisions that a part makes."""
         tables = [BARS.empty_table()]

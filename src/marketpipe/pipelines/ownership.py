@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketpipe.domain.batches import StreamKey
-from marketpipe.domain.records import CONTROL
+from marketpipe.domain.records import CLOCK, CONTROL
 from marketpipe.domain.units import format_ns
-from marketpipe.errors import UsageError
+from marketpipe.errors import BusyError, UsageError
 from marketpipe.journal import SqliteJournalReader
 from marketpipe.journal.lock import WriterLock
 from marketpipe.pipelines.datafolder import DataFolder
@@ -79,23 +79,51 @@ def _of_journal(reader: SqliteJournalReader) -> set[Owned]:
 
 
 class Feed(NamedTuple):
-    """A live feed as it stopped: its streams, and up to when its bars are confirmed, ns."""
+    """A live feed as it stopped.
+
+    Attributes
+    ----------
+    streams : that it knows
+    watermark_ns : up to when its bars are confirmed, ns
+    long : its timeframes whose bars cover several sessions
+    """
 
     journal_id: str
     streams: frozenset[StreamKey]
     watermark_ns: int
+    long: tuple[str, ...]
+
+
+@contextmanager
+def batch_lock(folder: DataFolder) -> Iterator[None]:
+    """Hold what loads, rebuilds, mending and backups of a data folder hold, one at a time.
+
+    Raises
+    ------
+    BusyError
+        If another of them is running.
+    """
+    folder.root.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = WriterLock(folder.root)
+    except BusyError as busy:
+        raise BusyError(
+            f"data-dir: a load, rebuild or backup is running in '{folder.root}'; wait for its end"
+        ) from busy
+    with closing(lock):
+        yield
 
 
 @contextmanager
 def stopped_feeds(folder: DataFolder) -> Iterator[None]:
-    """Keep the feeds of a data folder from running meanwhile.
+    """Keep the feeds and the other batches of a data folder from running meanwhile.
 
     Raises
     ------
     BusyError
         If one is running.
     """
-    with ExitStack() as locks:
+    with batch_lock(folder), ExitStack() as locks:
         for name in folder.journals():
             if name not in BATCH_JOURNALS:
                 locks.enter_context(closing(WriterLock(folder.journal(name))))
@@ -103,16 +131,33 @@ def stopped_feeds(folder: DataFolder) -> Iterator[None]:
 
 
 async def feeds_of(folder: DataFolder, database: Database) -> list[Feed]:
-    """Return the feeds of a data folder by their checkpoints."""
+    """Return the feeds of a data folder by their checkpoints.
+
+    Raises
+    ------
+    BusyError
+        If one was not derived to its end: what it has yet to say could contradict a batch.
+    """
     found = []
     for name in folder.journals():
+        if name in BATCH_JOURNALS:
+            continue
+        with closing(SqliteJournalReader(folder.journal(name), name)) as reader:
+            last = reader.last(CLOCK)
         saved = await CheckpointStore(database).load(f"live/{name}", name)
+        if last is not None and (saved is None or saved.offset < last):
+            raise BusyError(
+                f"journal {name}: was not derived to its end; run marketpipe stream on it once "
+                "more, which finishes what is there, and then this again"
+            )
         if saved is None:
             continue
         _, blob = msgspec.msgpack.decode(saved.state, type=tuple[bytes, bytes])
         head = read_state(blob)[0]
         if head["watermark_ns"] is not None:
-            found.append(Feed(name, frozenset(head["streams"]), head["watermark_ns"]))
+            frames = saved.versions["bars"].partition("/")[0].split(",")
+            long = tuple(f for f in frames if f[-1] in "dw" and f != "1d")
+            found.append(Feed(name, frozenset(head["streams"]), head["watermark_ns"], long))
     return found
 
 
@@ -131,6 +176,12 @@ def refuse_live(wanted: Iterable[Owned], feeds: Iterable[Feed], dates: DatesOf) 
     for feed in feeds:
         running = dates(feed.watermark_ns)
         for session in wanted:
+            if session.stream in feed.streams and feed.long:
+                raise UsageError(
+                    f"{session.stream.symbol}: journal {feed.journal_id} builds bars of several "
+                    f"sessions ({', '.join(feed.long)}), which one session cannot be taken out of; "
+                    "load it under another --source or --feed"
+                )
             if session.stream in feed.streams and session.date >= running:
                 raise UsageError(
                     f"{session.stream.symbol}: its session is still live in journal "

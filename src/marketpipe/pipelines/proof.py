@@ -1,6 +1,7 @@
 """The proof: roots of the bars that live kept, of a replay, and of an independent batch."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +18,7 @@ from marketpipe.pipelines.ledgerbars import latest, without
 from marketpipe.pipelines.ownership import by_stream, owned_by_batches
 from marketpipe.pipelines.rawlog import records_from
 from marketpipe.pipelines.rederive import of_journal
+from marketpipe.store import BarQuery, BarRepository
 from marketpipe.verify.digest import BarDifference, DigestTree, first_difference
 
 
@@ -26,8 +28,8 @@ class Side:
 
     Attributes
     ----------
-    name : ``live`` (what is kept), ``replay`` (the journal derived again) or ``batch`` (SQL over
-        the raw messages)
+    name : ``live`` (what the lake has), ``store`` (what the database has), ``replay`` (the journal
+        derived again) or ``batch`` (SQL over the raw messages)
     bars : how many
     root, history_root : None where that side has none
     difference : the first bar that differs from the live side; None if there is none
@@ -105,7 +107,16 @@ def prove(
 
     every = chosen(_kept(folder, made, streams))
     kept, replay = without(every, changed), without(chosen(again.history), changed)
-    sides = [_side("live", kept, kept, history=True), _side("replay", replay, kept, history=True)]
+    stored = chosen(asyncio.run(_stored(folder, made, streams)))
+    sides = [
+        _side("live", kept, kept, history=True),
+        # of the store also what loads and rebuilds made: it must have what the lake has
+        replace(
+            _side("store", without(stored, changed), kept, history=True),
+            difference=first_difference(_since(every, stored), stored, history=True),
+        ),
+        _side("replay", replay, kept, history=True),
+    ]
     if batch.bars is not None:
         worked_out = without(chosen(batch.bars), changed)
         sides.append(_side("batch", worked_out, kept, history=False))
@@ -121,6 +132,33 @@ def _side(name: str, bars: pa.Table, kept: pa.Table, *, history: bool) -> Side:
         history_root=DigestTree.build(bars, history=True).root if history else None,
         difference=first_difference(kept, bars, history=history),
     )
+
+
+async def _stored(folder: DataFolder, made: Recorded, streams: pa.Table) -> pa.Table:
+    """Return every revision that the database has of the feed's series."""
+    settings = made.settings
+    tables = [BARS.empty_table()]
+    async with await BarRepository.open(folder.store_url) as store:
+        for row in streams.to_pylist():
+            query = BarQuery(
+                source=row["source"],
+                feed=row["feed"],
+                rule_set=settings.rule_set.name,
+                history=True,
+            )
+            tables.append(await store.bars(query))
+    wanted = pa.array([str(tf) for tf in settings.timeframes])
+    prices = pa.array(list(settings.price_types))
+    return pa.concat_tables(tables).filter(
+        pc.field("timeframe").isin(wanted) & pc.field("price_type").isin(prices)
+    )
+
+
+def _since(every: pa.Table, stored: pa.Table) -> pa.Table:
+    """Return the bars of sessions that the database has; its retention took those before."""
+    if not len(stored):
+        return every
+    return every.filter(pc.field("session_date") >= pc.min(stored["session_date"]))
 
 
 def _kept(folder: DataFolder, made: Recorded, streams: pa.Table) -> pa.Table:

@@ -1,19 +1,18 @@
 """Bars rebuilt from the lake, and what they change: shown first, then written as revisions."""
 
-import json
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketpipe.domain.records import CLOCK
 from marketpipe.domain.schemas import BARS
-from marketpipe.errors import StorageError
+from marketpipe.errors import BusyError
 from marketpipe.journal import Journal, SqliteJournal
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
@@ -31,6 +30,7 @@ from marketpipe.pipelines.ledgerbars import (
 )
 from marketpipe.pipelines.live import AtBoundary, MakeParser, nowhere
 from marketpipe.pipelines.loadlog import JOURNAL as LOADS
+from marketpipe.pipelines.mend import mend_bars
 from marketpipe.pipelines.ownership import (
     by_stream,
     feeds_of,
@@ -108,6 +108,11 @@ class Rebuilt:
     def gone(self) -> int:
         """How many kept bars have no trade."""
         return sum(len(part.gone) for part in self.parts)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many bars are absent, changed and gone."""
+        return self.absent, self.changed, self.gone
 
     @property
     def differences(self) -> tuple[Difference, ...]:
@@ -245,73 +250,41 @@ async def write(
         If something cannot be written, or a feed is running; planning and writing again goes on
         from there.
     """
+    bars = LakeTable.open(job.folder.lake, "bars")
     with (
         stopped_feeds(job.folder),
         SqliteJournal(job.folder.journal(JOURNAL), JOURNAL) as journal,
     ):
-        begun = unfinished(journal)
         # the journal's times never step back, whatever the clock does
         now_ns = max(now_ns, journal.last_ts_recv or 0)
-        bars = rebuilt.revisions(now_ns if begun is None else begun.recorded_at)
-        if not len(bars):
-            # what broke off had been written
-            if begun is not None and begun.job == described(job):
-                _note(journal, begun.recorded_at, {"event": "rebuilt", "first": begun.offset})
-            return 0
         async with await BarRepository.open(job.folder.store_url) as store:
             feeds = await feeds_of(job.folder, store.database)
-            refuse_live(sessions_of(bars), feeds, FreshBars(job.settings).date_of)
-            begun = begun or _begin(journal, job, bars, now_ns)
-            if begun.rows != len(bars):
-                raise StorageError(
-                    f"journal {JOURNAL}: a rebuild of {begun.rows} revisions broke off, and this "
-                    f"one makes {len(bars)}; run the one that broke off again first ({begun.job})"
+            mended = await mend_bars(store, bars, job.days, job.symbols)
+            now = await asyncio.to_thread(plan, job)
+            if now.counts != rebuilt.counts and not any(mended):
+                raise BusyError(
+                    "rebuild: the bars changed since they were compared; run it again to see what "
+                    "differs now"
                 )
+            rows = now.revisions(now_ns)
+            if not len(rows):
+                return 0
+            refuse_live(sessions_of(rows), feeds, FreshBars(job.settings).date_of)
+            _begin(journal, job, rows, now_ns)
             at_boundary("journal:after")
-            await store.add(bars)
-        at_boundary("store:after")
-        LakeTable.open(job.folder.lake, "bars").append(
-            bars,
-            app_id="rebuild/bars",
-            through=begun.offset,
-            offsets=np.full(len(bars), begun.offset, np.int64),
-        )
+            await store.add(rows)
+            at_boundary("store:after")
+            await mend_bars(store, bars, job.days, job.symbols)
         at_boundary("bars:after")
-        _note(journal, begun.recorded_at, {"event": "rebuilt", "first": begun.offset})
-        return len(bars)
+        _note(journal, now_ns, {"event": "rebuilt"})
+        return len(rows)
 
 
-def _begin(journal: Journal, job: RebuildJob, bars: pa.Table, now_ns: int) -> "Begun":
+def _begin(journal: Journal, job: RebuildJob, bars: pa.Table, now_ns: int) -> None:
     """Note what is to be written; a feed that starts after a crash must know whose it is."""
     said = described(job)
     facts = {"event": "rebuild", "job": said, "rows": len(bars), "touched": touched(bars)}
-    return Begun(_note(journal, now_ns, facts), now_ns, said, len(bars))
-
-
-class Begun(NamedTuple):
-    """A rebuild that was begun and not finished."""
-
-    offset: int
-    recorded_at: int
-    job: str
-    rows: int
-
-
-def unfinished(journal: Journal) -> Begun | None:
-    """Return the rebuild that broke off, if one did."""
-    begun = None
-    reader = journal.reader()
-    try:
-        for batch in reader.read(reader.first_offset):
-            for row in batch.to_pylist():
-                facts = json.loads(row["payload"])
-                if facts["event"] == "rebuild":
-                    begun = Begun(row["offset"], row["ts_recv"], facts["job"], facts["rows"])
-                else:
-                    begun = None
-    finally:
-        reader.close()
-    return begun
+    _note(journal, now_ns, facts)
 
 
 def described(job: RebuildJob) -> str:

@@ -16,11 +16,15 @@ from marketpipe.lake import LakeTable
 from marketpipe.lake.table import Compression
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.lakereads import Days
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.live import AtBoundary, LivePipeline, LiveSettings, nowhere
+from marketpipe.pipelines.mend import mend_bars
 from marketpipe.pipelines.mockfeed import MockFeed
 from marketpipe.pipelines.opening import live_pipeline
+from marketpipe.pipelines.ownership import batch_lock
 from marketpipe.pipelines.tally import Tally, tally
+from marketpipe.store import BarRepository
 
 LEAD_BATCHES: Final = 16
 """How many batches the journal may be ahead of what is derived of it."""
@@ -126,9 +130,22 @@ class IngestionService:
             if place is not None:
                 await self._follow(pipeline, self._feed.records(place, facts, journal.last_ts_recv))
             await pipeline.stop()
+            await self._mend(pipeline)
             if self._read_failure is not None:
                 raise self._read_failure
             return await self._ingested(pipeline)
+
+    async def _mend(self, pipeline: LivePipeline) -> None:
+        """Bring back what batches made of this feed's bars, if the store or the lake lost it."""
+        if pipeline.went_on or not pipeline.closed:
+            return
+        dates = [session.date for session in pipeline.closed]
+        symbols = sorted({session.stream.symbol for session in pipeline.closed})
+        with batch_lock(self._folder):
+            async with await BarRepository.open(self._folder.store_url) as store:
+                bars = await self._table("bars")
+                found = await mend_bars(store, bars, Days(min(dates), max(dates)), symbols)
+        _log.info("bars of batches: %d given to the store, %d to the lake", *found)
 
     async def _follow(self, pipeline: LivePipeline, batches: Iterator[pa.RecordBatch]) -> None:
         # The queue bounds how far the journal is ahead; what waits in it is in the journal.

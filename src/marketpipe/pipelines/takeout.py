@@ -96,6 +96,11 @@ def _check(job: Takeout) -> None:
             raise UsageError(
                 f"--{name}: was given for {job.kind}; it is of bars alone; leave it out"
             )
+    if job.layout == "hive" and job.output.is_dir() and any(job.output.iterdir()):
+        raise UsageError(
+            f"output: '{job.output}' is not empty; files of another export would stand among "
+            "these: name a new folder, or empty it"
+        )
     if job.layout == "flat" and not job.output.parent.is_dir():
         raise UsageError(f"output: the folder of '{job.output}' does not exist; create it first")
 

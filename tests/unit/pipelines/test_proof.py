@@ -1,6 +1,8 @@
 """Proving a journal: live, replay and SQL agree, or the first bar that differs is named."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,16 +40,16 @@ def counts(proof: Proof) -> list[tuple[str, int]]:
     return [(side.name, side.bars) for side in proof.sides]
 
 
-def test_prove_csv_feed_agrees_on_all_three_sides(tmp_path: Path) -> None:
+def test_prove_csv_feed_agrees_on_all_sides(tmp_path: Path) -> None:
     path = ticks(tmp_path / "t.csv", 200)
     with path.open("a") as file:  # a late trade, a duplicate, a line that cannot be read
         file.write(f"AAPL,{OPEN},500,1,9\nAAPL,{OPEN},500,1,9\nAAPL,{OPEN},nan,1,10\n")
     whole_of(tmp_path / "d", path)
     proof = prove(DataFolder(tmp_path / "d"), "mock-file")
     assert proof.agrees
-    assert counts(proof) == [("live", 6), ("replay", 6), ("batch", 6)]
+    assert counts(proof) == [("live", 6), ("store", 6), ("replay", 6), ("batch", 6)]
     assert len({side.root for side in proof.sides}) == 1
-    assert proof.sides[0].history_root == proof.sides[1].history_root
+    assert proof.sides[0].history_root == proof.sides[1].history_root == proof.sides[2].history_root
     assert (proof.left_out, proof.no_batch) == (0, "")
 
 
@@ -55,9 +57,9 @@ def test_prove_two_files_of_one_journal_are_one_batch(tmp_path: Path) -> None:
     data = streamed(tmp_path)
     proof = prove(DataFolder(data), "mock-file")
     assert proof.agrees
-    assert [n for _, n in counts(proof)] == [8, 8, 8]
+    assert [n for _, n in counts(proof)] == [8] * 4
     one = prove(DataFolder(data), "mock-file", symbols=frozenset({"AAPL"}), day=FIRST_DAY)
-    assert [n for _, n in counts(one)] == [3, 3, 3]
+    assert [n for _, n in counts(one)] == [3] * 4
 
 
 def test_prove_files_of_two_headers_have_no_batch_and_say_so(tmp_path: Path) -> None:
@@ -67,7 +69,7 @@ def test_prove_files_of_two_headers_have_no_batch_and_say_so(tmp_path: Path) -> 
     whole_of(data, other)
     proof = prove(DataFolder(data), "mock-file")
     assert proof.agrees
-    assert [name for name, _ in counts(proof)] == ["live", "replay"]
+    assert [name for name, _ in counts(proof)] == ["live", "store", "replay"]
     assert "2 different headers" in proof.no_batch
 
 
@@ -80,7 +82,7 @@ def test_prove_calendars_and_rules_agree(tmp_path: Path, rules: str, calendar: s
     stream(tmp_path / "d", MockFeed(path=path, form="csv", source="file"), **changes)
     proof = prove(DataFolder(tmp_path / "d"), "mock-file")
     assert proof.agrees, proof.sides
-    assert len(proof.sides) == 3
+    assert len(proof.sides) == 4
     assert proof.sides[0].bars > 8
 
 
@@ -92,7 +94,7 @@ def test_prove_quotes_of_a_csv_feed_agree(tmp_path: Path, price: str) -> None:
     stream(tmp_path / "d", MockFeed(path=path, form="csv", source="file"), price_types=(price,))
     proof = prove(DataFolder(tmp_path / "d"), "mock-file")
     assert proof.agrees, proof.sides
-    assert counts(proof) == [("live", 2), ("replay", 2), ("batch", 2)]
+    assert counts(proof) == [("live", 2), ("store", 2), ("replay", 2), ("batch", 2)]
 
 
 def test_prove_frames_agree_and_quotes_of_them_say_that_there_is_no_batch(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_prove_frames_agree_and_quotes_of_them_say_that_there_is_no_batch(tmp_pa
     stream(tmp_path / "d", feed)
     proof = prove(DataFolder(tmp_path / "d"), feed.journal_id)
     assert proof.agrees, proof.sides
-    assert len(proof.sides) == 3
+    assert len(proof.sides) == 4
     stream(tmp_path / "q", feed, price_types=("mid",))
     quotes = prove(DataFolder(tmp_path / "q"), feed.journal_id)
     assert quotes.agrees
@@ -112,7 +114,8 @@ def test_prove_tampered_bar_is_named_on_both_sides(tmp_path: Path) -> None:
     tamper(data)
     proof = prove(DataFolder(data), "mock-file")
     assert not proof.agrees
-    for side in proof.sides[1:]:
+    assert proof.sides[1].difference is None  # the same was put into the database
+    for side in proof.sides[2:]:
         assert side.difference is not None
         assert side.difference.path.symbol == "AAPL"
         assert side.difference.path.timeframe == "1m"
@@ -128,7 +131,7 @@ def test_prove_leaves_out_sessions_that_a_load_changed_and_counts_their_bars(
     load(data, extra, settings=load_settings("1m,5m"))
     proof = prove(DataFolder(data), "mock-file")
     assert proof.agrees, proof.sides
-    assert (proof.left_out, [n for _, n in counts(proof)]) == (3, [5, 5, 5])
+    assert (proof.left_out, [n for _, n in counts(proof)]) == (3, [5] * 4)
 
 
 def test_prove_what_only_the_raw_lake_has_is_read_from_there(tmp_path: Path) -> None:
@@ -148,3 +151,14 @@ def test_prove_journal_that_does_not_say_how_it_was_made_is_refused(tmp_path: Pa
     asyncio.run(opened())
     with pytest.raises(UsageError, match="does not say which bars"):
         prove(DataFolder(tmp_path), "alpaca")
+
+
+def test_prove_names_what_the_store_has_and_the_lake_lacks(tmp_path: Path) -> None:
+    data = streamed(tmp_path)
+    extra = write(tmp_path / "x.csv", [Trade(30.5, "555", number=7)])
+    load(data, extra, settings=load_settings("1m,5m"))
+    assert prove(DataFolder(data), "mock-file").agrees
+    with closing(sqlite3.connect(data / "marketpipe.db")) as database, database:
+        database.execute("DELETE FROM bars WHERE cause = 'backfill'")
+    proof = prove(DataFolder(data), "mock-file")
+    assert [side.difference is None for side in proof.sides] == [True, False, True, True]

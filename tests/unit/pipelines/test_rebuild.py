@@ -9,7 +9,7 @@ import pytest
 from crashkit import bars_of
 from loadkit import KILLED, OPEN, Trade, load, load_settings
 from loadkit import write as csv
-from marketpipe.errors import StorageError, UsageError
+from marketpipe.errors import UsageError
 from marketpipe.lake import Lake
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.lakereads import Days
@@ -75,20 +75,29 @@ def test_rebuild_killed_at_a_write_is_finished_by_the_next(tmp_path: Path, bound
     assert killed(data, boundary) == KILLED
     rebuild(job(data), now_ns=NOW + 1)
     assert [row[:2] for row in history(data)] == [(0, "first"), (1, "late"), (2, "rebuild")]
-    assert history(data)[2][3] == NOW  # when it began
+    # what had reached the store stays as it was, else it is written now
+    assert history(data)[2][3] == (NOW + 1 if boundary == "journal:after" else NOW)
     assert in_store(data) == len(bars_of(data))
     tamper(data, "BTC/USD")
     # nothing is left to finish, so another rebuild may follow
     assert rebuild(job(data), now_ns=NOW + 2)[1] == 1
 
 
-def test_rebuild_of_others_waits_for_the_one_that_broke_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize("boundary", ["journal:after", "store:after", "bars:after"])
+def test_rebuild_that_broke_off_hinders_no_other(tmp_path: Path, boundary: str) -> None:
     data = streamed(tmp_path)
     tamper(data)
-    assert killed(data, "store:after") == KILLED
+    assert killed(data, boundary) == KILLED
     tamper(data, "BTC/USD")
-    with pytest.raises(StorageError, match=r"1 revisions broke off.*raw, all symbols, 2026-01-05"):
-        rebuild(job(data))
+    rebuild(replace(job(data), symbols=frozenset({"BTC/USD"})), now_ns=NOW + 1)
+    rebuild(job(data), now_ns=NOW + 2)
+    assert not plan(job(data))
+    assert [row[:2] for row in history(data)] == [(0, "first"), (1, "late"), (2, "rebuild")]
+    assert in_store(data) == len(bars_of(data))
+    # and a load of the same session goes on from there
+    extra = csv(tmp_path / "x.csv", [Trade(30.5, "555", number=7)])
+    load(data, extra, settings=load_settings("1m,5m"))
+    assert in_store(data) == len(bars_of(data))
 
 
 def test_rebuild_of_a_session_that_is_live_is_refused(tmp_path: Path) -> None:
