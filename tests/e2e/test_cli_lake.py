@@ -65,7 +65,7 @@ def test_lake_usage_adds_up(streamed: Command, monkeypatch: pytest.MonkeyPatch) 
     ("words", "code", "named"),
     [
         (("compact",), 2, "marketpipe lake compact bars"),
-        (("compact", "nothing"), 3, "valid are raw"),
+        (("compact", "nothing"), 2, "valid are raw"),
         (("files", "bars"), 3, "nothing was written to it yet"),
         (("shrink", "bars"), 2, "shrink"),
         (("drop", "bars", "--before", "noon"), 2, "was 'noon'"),

@@ -53,12 +53,21 @@ def lake(
         return
     if table is None:
         raise UsageError(f"table: was none; say which, as in marketpipe lake {action.value} bars")
+    _check_table(table)
     if action is Action.DROP:
         _drop(read, table, before, also_raw=also_raw)
     elif action in (Action.HISTORY, Action.FILES):
         _tell(read, action, table, limit)
     else:
         _rearrange(read, action, table, horizon_hours)
+
+
+def _check_table(table: str) -> None:
+    from marketpipe.errors import UsageError
+    from marketpipe.lake import TABLES
+
+    if table not in TABLES:
+        raise UsageError(f"table: was '{table}'; valid are {', '.join(TABLES)}")
 
 
 def _usage(read: "Settings") -> None:

@@ -35,10 +35,11 @@ class Address:
 
     @property
     def file(self) -> Path | None:
-        """The file of an SQLite database; None in memory and for servers."""
-        if not self.is_sqlite or self.url.database in (None, "", ":memory:"):
+        """The file of an SQLite database; None in memory, for servers, and in SQLite's own URIs."""
+        name = self.url.database
+        if not self.is_sqlite or name in (None, "", ":memory:") or str(name).startswith("file:"):
             return None
-        return Path(str(self.url.database))
+        return Path(str(name))
 
 
 def parse_url(text: str) -> Address:
