@@ -180,7 +180,7 @@ def test_replay_stored_where_nothing_can_be_kept_exits_three(
     write(tmp_path / "t.csv", HEAD + GOOD)
     done = marketpipe("replay", "--csv", "t.csv", "--store", "--data-dir", "t.csv")
     assert done.code == 3
-    assert "t.csv/journal/load" in done.err
+    assert "data-dir: 't.csv' cannot be used" in done.err
 
 
 def test_replay_symbols_not_in_the_file_are_named(marketpipe: Command, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from marketpipe.domain.batches import StreamKey
 from marketpipe.domain.records import CLOCK, CONTROL
 from marketpipe.domain.units import format_ns
-from marketpipe.errors import BusyError, UsageError
+from marketpipe.errors import BusyError, StorageError, UsageError
 from marketpipe.journal import SqliteJournalReader
 from marketpipe.journal.lock import WriterLock
 from marketpipe.pipelines.datafolder import DataFolder
@@ -102,10 +102,17 @@ def batch_lock(folder: DataFolder) -> Iterator[None]:
     ------
     BusyError
         If another of them is running.
+    StorageError
+        If the folder cannot be used.
     """
-    folder.root.mkdir(parents=True, exist_ok=True)
     try:
+        folder.root.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(folder.root)
+    except OSError as problem:
+        raise StorageError(
+            f"data-dir: '{folder.root}' cannot be used ({problem.strerror}); name a folder that "
+            "can be written"
+        ) from problem
     except BusyError as busy:
         raise BusyError(
             f"data-dir: a load, rebuild or backup is running in '{folder.root}'; wait for its end"

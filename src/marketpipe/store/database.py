@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from marketpipe.errors import StoreError
+from marketpipe.errors import BusyError, StoreError
 from marketpipe.store.failures import translated
 from marketpipe.store.migrate import upgrade
 from marketpipe.store.urls import Address, parse_url
@@ -19,6 +19,7 @@ from marketpipe.store.urls import Address, parse_url
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a write waits for another process before it gives up."""
 
+_PAUSE_S: Final = 0.05
 _WRITES: Final = "marketpipe_writes"
 _WRITER_LOCK: Final = 0x6D61726B6574  # the bytes of "market": any number all versions agree on
 
@@ -57,14 +58,21 @@ class Database:
             If a later version of MarketPipe made its schema.
         """
         address = parse_url(url)
-        database = cls(_engine(address, busy_timeout_s), address, busy_timeout_s)
-        try:
-            async with database.writing() as connection:
-                await connection.run_sync(lambda sync: upgrade(sync, where=address.where))
-        except BaseException:
-            await database.close()
-            raise
-        return database
+        now = asyncio.get_running_loop().time
+        until = now() + busy_timeout_s
+        while True:
+            database = cls(_engine(address, busy_timeout_s), address, busy_timeout_s)
+            try:
+                async with database.writing() as connection:
+                    await connection.run_sync(lambda sync: upgrade(sync, where=address.where))
+            except BaseException as error:
+                await database.close()
+                # Two that make one new file WAL at once are refused without any waiting.
+                if not isinstance(error, BusyError) or now() >= until:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return database
 
     @property
     def where(self) -> str:
