@@ -15,13 +15,13 @@ from crashkit import feed_in, read, settings
 from livekit import FAULTY, FeedSpec, derivation, derive_settings, records
 from marketpipe.bars import BarEngine
 from marketpipe.domain.records import CLOCK, STORED
-from marketpipe.domain.sessions import SessionTable
 from marketpipe.domain.units import NANOS
 from marketpipe.journal import SqliteJournalReader
 from marketpipe.lake import LakeTable
 from marketpipe.normalize import CorrectionBook
 from marketpipe.normalize.restored import stored_ticks
 from marketpipe.pipelines.arrivals import correction_messages
+from marketpipe.pipelines.confirm import segments_of
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import Derivation
 from marketpipe.pipelines.opening import live_pipeline
@@ -92,22 +92,6 @@ def _of_engine(folder: DataFolder, calendar: dict[str, Any]) -> pa.Table:
     return engine.bars()
 
 
-def _segments(table: SessionTable | None) -> pa.Table | None:
-    if table is None:
-        return None
-    at = table.seg_session
-    return pa.table(
-        {
-            "seg_open": table.seg_open,
-            "seg_close": table.seg_close,
-            "session_date": table.date[at],
-            "session_open": table.open_ns[at],
-            "session_close": table.close_ns[at],
-            "auction_end": table.auction_end_ns[at],
-        }
-    )
-
-
 @pytest.mark.parametrize("calendar", CALENDARS)
 @pytest.mark.parametrize("spec", [CLEAN, DIRTY], ids=["clean", "dirty"])
 def test_live_journal_raw_engine_and_sql_agree_on_one_root(
@@ -127,7 +111,9 @@ def test_live_journal_raw_engine_and_sql_agree_on_one_root(
         TIMEFRAMES,
         watermark_ns=watermark,
         session=how.get("session", "continuous"),
-        segments=_segments(made.engines["trade"].grid.table),
+        segments=None
+        if made.engines["trade"].grid.table is None
+        else segments_of(made.engines["trade"].grid.table),
         id_dates="new_york" if calendar == "XNYS" else "utc",
     )
     others = {

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tarfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,7 @@ def is_packed(path: Path) -> bool:
     return path.name.endswith(_SUFFIX)
 
 
-class Packing:
+class Packing(ABC):
     """Writes a backup; make it with `Packing.open`.
 
     Attributes
@@ -73,8 +74,9 @@ class Packing:
         """Write the list of the files, as the last one."""
         self._write(io.BytesIO(manifest), MANIFEST, len(manifest))
 
+    @abstractmethod
     def _write(self, file: IO[bytes], name: str, size: int) -> str:
-        raise NotImplementedError
+        """Write a file under a name, and return the SHA-256 of its bytes."""
 
 
 class _Folder(Packing):

@@ -4,20 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from marketpipe.domain.batches import StreamKey
 from marketpipe.domain.columns import i64_of
-from marketpipe.domain.schemas import BARS
 from marketpipe.lake import LakeTable
 from marketpipe.normalize.restored import distinct_rows
 from marketpipe.pipelines.derive import DeriveSettings
 from marketpipe.pipelines.fresh import FreshBars
 from marketpipe.pipelines.lakereads import Days, read_rows
-from marketpipe.pipelines.restate import IDENTITY, Restatement, restate
+from marketpipe.pipelines.restate import IDENTITY, Restatement, arrow, frame, restate
 
 _UNIT_DAYS = {"d": 1, "w": 7}
 
@@ -83,11 +81,8 @@ def kept(bars: LakeTable, settings: DeriveSettings, scope: Scope, dates: Days) -
 
 def latest(bars: pa.Table) -> pa.Table:
     """Return the last revision of each bar."""
-    frame = pl.from_arrow(bars)
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError("bars: expected a table")
-    last = frame.sort("revision").unique(list(IDENTITY), keep="last", maintain_order=True)
-    return last.to_arrow().cast(BARS)
+    rows = frame(bars).sort("revision")
+    return arrow(rows.unique(list(IDENTITY), keep="last", maintain_order=True))
 
 
 def within(bars: pa.Table, scope: Scope) -> pa.Table:

@@ -6,13 +6,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
-from marketpipe.domain.schemas import BARS
 from marketpipe.domain.units import DAY_NS
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.lakereads import Days, read_rows
-from marketpipe.pipelines.restate import IDENTITY
+from marketpipe.pipelines.restate import IDENTITY, arrow, frame
 from marketpipe.store import BarQuery, BarRepository
 
 _KEY: Final = [*IDENTITY, "revision"]
@@ -38,8 +36,8 @@ async def mend_bars(
     days : session dates to look at
     symbols : None for all
     """
-    in_lake = _frame(read_rows(bars, days, symbols))
-    in_store = _frame(
+    in_lake = frame(read_rows(bars, days, symbols))
+    in_store = frame(
         await store.bars(
             BarQuery(
                 symbols=None if symbols is None else tuple(sorted(symbols)),
@@ -53,21 +51,10 @@ async def mend_bars(
     in_store = in_store.filter(mine)
     lost = in_lake.join(in_store.select(_KEY), on=_KEY, how="anti", nulls_equal=True)
     left = in_store.join(in_lake.select(_KEY), on=_KEY, how="anti", nulls_equal=True)
-    to_store = await store.add(_arrow(lost.sort("known_at", "ts_close", *_KEY)))
-    rows = _arrow(left.sort(_KEY))
+    to_store = await store.add(arrow(lost.sort("known_at", "ts_close", *_KEY)))
+    rows = arrow(left.sort(_KEY))
     if len(rows):
         named = hashlib.sha256(repr(left.select(_KEY).sort(_KEY).rows()).encode()).hexdigest()
         offsets = np.zeros(len(rows), np.int64)
         bars.append(rows, app_id=f"mend/{named[:32]}", through=0, offsets=offsets)
     return Mended(to_store, len(rows))
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table.select(BARS.names))
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError(f"bars were a {type(frame).__name__}, expected a table")
-    return frame
-
-
-def _arrow(frame: pl.DataFrame) -> pa.Table:
-    return frame.select(BARS.names).to_arrow().cast(BARS)

@@ -73,7 +73,7 @@ class Restatement:
             .otherwise(pl.max_horizontal("known_at", pl.lit(recorded_at)))
             .alias("known_at"),
         ]
-        parts = [_frame(t) for t in (self.absent, self.changed, self.gone)]
+        parts = [frame(t) for t in (self.absent, self.changed, self.gone)]
         rows = pl.concat(parts).with_columns(stamped)
         return arrow(rows.sort("ts_close", "symbol", "timeframe", "ts_open", maintain_order=True))
 
@@ -86,7 +86,7 @@ def restate(kept: pa.Table, fresh: pa.Table) -> Restatement:
     kept : schema BARS, the latest revision of each bar, void ones included
     fresh : schema BARS, one row a bar
     """
-    old, new = _frame(kept), _frame(fresh)
+    old, new = frame(kept), frame(fresh)
     beside = new.join(
         old.select(*IDENTITY, *(pl.col(c).alias(f"kept_{c}") for c in (*CONTENT, *_FATE))),
         on=list(IDENTITY),
@@ -146,13 +146,14 @@ def _differences(changed: pl.DataFrame) -> Iterator[Difference]:
                 )
 
 
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table.select(BARS.names))
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError(f"bars were a {type(frame).__name__}, expected a table")
-    return frame
+def frame(table: pa.Table) -> pl.DataFrame:
+    """Return bars of the schema BARS as a frame."""
+    found = pl.from_arrow(table.select(BARS.names))
+    if not isinstance(found, pl.DataFrame):
+        raise TypeError(f"bars were a {type(found).__name__}, expected a table")
+    return found
 
 
-def arrow(frame: pl.DataFrame) -> pa.Table:
+def arrow(bars: pl.DataFrame) -> pa.Table:
     """Return a frame of bars in the schema BARS."""
-    return frame.select(BARS.names).to_arrow().cast(BARS)
+    return bars.select(BARS.names).to_arrow().cast(BARS)

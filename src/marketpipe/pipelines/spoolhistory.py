@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from marketpipe.domain.schemas import TRADES
-from marketpipe.pipelines.history import TradeHistory, Wanted
+from marketpipe.pipelines.history import TradeHistory, no_lake
 
 
 class SpooledHistory(TradeHistory):
@@ -17,7 +17,7 @@ class SpooledHistory(TradeHistory):
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(_no_lake, 0)
+        super().__init__(no_lake, 0)
         self._folder = folder
         self._files = 0
 
@@ -31,7 +31,3 @@ class SpooledHistory(TradeHistory):
             writer.write_table(trades)
         with pa.memory_map(str(path)) as source:
             super().extend(pa.ipc.open_file(source).read_all())
-
-
-def _no_lake(_wanted: Wanted) -> pa.Table:
-    return TRADES.empty_table()
