@@ -14,10 +14,10 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -28,6 +28,7 @@ from marketpipe.domain.units import NANOS
 from marketpipe.journal import SqliteJournalReader
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.housekeeping import FILES_PER_PARTITION
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.live import AtBoundary, LivePipeline, LiveSettings, nowhere
 from marketpipe.pipelines.opening import live_pipeline, versions_of
@@ -47,6 +48,9 @@ BOUNDARIES = (
 )
 """The write boundaries that a feed of trades and corrections passes."""
 
+COMPACTION = ("compaction:before", "compaction:file", "compaction:after", "vacuum:after")
+"""Those of a pipeline that keeps the lake's files few."""
+
 SMALL = replace(FAULTY, trades=700, minutes=4, bad=0.005)
 """The feed of the slice that always runs: some 1,000 records, four flushes, two checkpoints."""
 
@@ -62,6 +66,7 @@ class Life:
     kill_after : seconds after which its parent kills it; None for never
     segment_bytes : of the journal
     code : version of the code that it claims to be
+    compacts : whether it flushes every ten seconds, and compacts and vacuums at every third flush
     """
 
     folder: str
@@ -71,6 +76,15 @@ class Life:
     kill_after: float | None = None
     segment_bytes: int = 256 << 20
     code: str = ""
+    compacts: bool = False
+
+    @property
+    def settings(self) -> LiveSettings:
+        """What its pipeline builds, and how it writes."""
+        plain = settings(self.code)
+        if not self.compacts:
+            return plain
+        return replace(plain, flush_ns=10 * NANOS, flushes_per_compaction=3)
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,9 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+_Life = TypeVar("_Life", bound=Life)
+
+
 async def feed_in(pipeline: LivePipeline, feed: pa.Table, batch: int) -> None:
     """Append and derive what is left of a feed."""
     await pipeline.catch_up()
@@ -119,13 +136,19 @@ async def run(life: Life, feed: pa.Table, at_boundary: AtBoundary = nowhere) -> 
     """Live a life: append and derive what is left of a feed, then stop cleanly."""
     async with live_pipeline(
         DataFolder(Path(life.folder)),
-        settings(life.code),
+        life.settings,
         AlpacaParser,
+        files_per_partition=2 if life.compacts else FILES_PER_PARTITION,
         segment_bytes=life.segment_bytes,
         at_boundary=at_boundary,
     ) as pipeline:
         await feed_in(pipeline, feed, life.batch)
         await pipeline.stop()
+
+
+def live_on(life: Life, killer: Killer) -> None:
+    """Live a life that takes its feed in."""
+    asyncio.run(run(life, read_feed(life.feed), killer))
 
 
 def write_feed(path: Path, feed: pa.Table) -> Path:
@@ -142,11 +165,19 @@ def read_feed(path: str) -> pa.Table:
 
 
 class Forge:
-    """Forks lives from a process that has everything imported."""
+    """Forks lives from a process that has everything imported.
+
+    Parameters
+    ----------
+    kit : the program that serves them
+    """
+
+    def __init__(self, kit: str = __file__) -> None:
+        self._kit = kit
 
     def __enter__(self) -> Self:
         self._server = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, self._kit],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
@@ -176,18 +207,26 @@ class Forge:
         return end
 
 
-def serve(commands: IO[str], answers: IO[str]) -> None:
-    """Fork a process for each command, and say how it ended."""
+def serve(
+    commands: IO[str], answers: IO[str], kind: type[_Life], live: Callable[[_Life, Killer], None]
+) -> None:
+    """Fork a process for each command, and say how it ended.
+
+    Parameters
+    ----------
+    kind : of lives
+    live : lives one
+    """
     warm_up()
     for line in commands:
         words = json.loads(line)
         place = words["kill_at"]
-        life = Life(**words | {"kill_at": None if place is None else (place[0], place[1])})
+        life = kind(**words | {"kill_at": None if place is None else (place[0], place[1])})
         read_end, write_end = os.pipe()
         child = os.fork()
         if not child:
             os.close(read_end)
-            _live_and_exit(life, write_end)
+            _live_and_exit(life, live, write_end)
         os.close(write_end)
         if life.kill_after is not None:
             _kill_later(child, life.kill_after)
@@ -210,10 +249,10 @@ def _kill_later(child: int, seconds: float) -> None:
     os.kill(child, signal.SIGKILL)
 
 
-def _live_and_exit(life: Life, write_end: int) -> None:
+def _live_and_exit(life: _Life, live: Callable[[_Life, Killer], None], write_end: int) -> None:
     killer, error = Killer(life.kill_at), ""
     try:
-        asyncio.run(run(life, read_feed(life.feed), killer))
+        live(life, killer)
     except BaseException:
         error = traceback.format_exc()
     os.write(write_end, json.dumps([killer.passed, error]).encode())
@@ -310,4 +349,4 @@ def reference(
 
 
 if __name__ == "__main__":
-    serve(sys.stdin, sys.stdout)
+    serve(sys.stdin, sys.stdout, Life, live_on)

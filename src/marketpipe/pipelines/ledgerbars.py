@@ -1,7 +1,7 @@
 """Bars that are kept, beside the same bars computed anew from the canonical trades."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +62,11 @@ def restatement(
         read_rows(tables[name], wide, scope.symbols, mine) for name in ("trades", "corrections")
     )
     fresh = FreshBars(settings).of_trades(trades, corrections, workers=workers)
-    return restate(within(kept(tables["bars"], settings, scope, wide), scope), within(fresh, scope))
+    there = within(kept(tables["bars"], settings, scope, wide), scope)
+    # a cancel leaves no trace in fresh bars, but they were not known before it
+    times = (rows["known_at"] for rows in (trades, corrections, there) if len(rows))
+    newest_ns = max((int(pc.max(known).as_py()) for known in times), default=0)
+    return replace(restate(there, within(fresh, scope)), newest_ns=newest_ns)
 
 
 def kept(bars: LakeTable, settings: DeriveSettings, scope: Scope, dates: Days) -> pa.Table:

@@ -14,7 +14,7 @@ from marketpipe.lake.table import Compression
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
 from marketpipe.pipelines.derivestate import STATE_FORMAT
-from marketpipe.pipelines.housekeeping import keep_files_few
+from marketpipe.pipelines.housekeeping import FILES_PER_PARTITION, keep_files_few
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.live import AtBoundary, LivePipeline, LiveSettings, MakeParser, nowhere
 from marketpipe.pipelines.ownership import owned_by_batches
@@ -46,6 +46,7 @@ async def live_pipeline(
     *,
     durability: Durability = "process",
     compression: Compression = "zstd",
+    files_per_partition: int = FILES_PER_PARTITION,
     segment_bytes: int = SEGMENT_BYTES,
     at_boundary: AtBoundary = nowhere,
 ) -> AsyncIterator[LivePipeline]:
@@ -57,7 +58,7 @@ async def live_pipeline(
     settings : what is built, and how it is written
     make_parser : makes the parser of the journal's source from streams and state
     durability, segment_bytes : of the journal
-    compression : of the lake
+    compression, files_per_partition : of the lake; see `keep_files_few`
     at_boundary : see `LivePipeline`
 
     Raises
@@ -90,7 +91,13 @@ async def live_pipeline(
                 make_parser,
                 folder.aside(journal_id),
                 await asyncio.to_thread(owned_by_batches, folder),
-                partial(keep_files_few, folder.lake, compression),
+                partial(
+                    keep_files_few,
+                    folder.lake,
+                    compression,
+                    at_boundary,
+                    files_per_partition=files_per_partition,
+                ),
                 at_boundary,
             )
             await pipeline.start()

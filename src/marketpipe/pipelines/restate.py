@@ -41,6 +41,7 @@ class Restatement:
     changed : fresh bars that say something else than what is kept
     gone : kept bars that the fresh computation does not have
     equal : how many agree
+    newest_ns : when the last of what was compared became known, ns; no change is known before
 
     All have the columns of BARS; ``revision`` is the one that they are to get, ``known_at`` the
     fresh one's, and ``partial`` that of the bar that is kept.
@@ -51,6 +52,7 @@ class Restatement:
     gone: pa.Table
     equal: int
     differences: tuple[Difference, ...]
+    newest_ns: int = 0
 
     def __bool__(self) -> bool:
         return bool(len(self.absent) + len(self.changed) + len(self.gone))
@@ -61,8 +63,10 @@ class Restatement:
         Parameters
         ----------
         cause : of those that are not a bar's first
-        recorded_at : ns; changes of bars that are kept became known then, and not before
+        recorded_at : ns; changes of bars that are kept became known then, and not before; what is
+            newer makes it later: a load that broke off may be finished after a feed went on
         """
+        recorded_at = max(recorded_at, self.newest_ns)
         first = pl.col("revision") == 0
         stamped = [
             pl.lit("confirmed").alias("state"),

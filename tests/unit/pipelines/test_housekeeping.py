@@ -13,6 +13,7 @@ from marketpipe.domain.units import NANOS
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.housekeeping import keep_files_few
+from marketpipe.pipelines.live import nowhere
 from marketpipe.pipelines.opening import live_pipeline
 from marketpipe.sources.alpaca import AlpacaParser
 
@@ -51,8 +52,8 @@ def test_keep_files_few_leaves_a_file_a_partition_and_then_nothing_to_do(tmp_pat
     folder = DataFolder(tmp_path)
     asyncio.run(_run(folder, 10**9))
     before = {name: _rows(folder, name) for name in ("raw", "trades", "bars")}
-    assert set(keep_files_few(folder.lake, "zstd")) >= set(before)
+    assert set(keep_files_few(folder.lake, "zstd", nowhere)) >= set(before)
     for name, rows in before.items():
         assert _most_files(folder, name) == 1
         assert _rows(folder, name).equals(rows)
-    assert keep_files_few(folder.lake, "zstd") == []
+    assert keep_files_few(folder.lake, "zstd", nowhere) == []
