@@ -1,9 +1,12 @@
 """What ``import marketpipe as mp`` opens: the data folder, for reading."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from marketpipe.domain.findings import Findings
 from marketpipe.errors import UsageError
 from marketpipe.lake import Lake
+from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.settings import Settings, read_settings
 
 
@@ -25,4 +28,23 @@ def open_lake(where: str | Path | Settings = "data") -> Lake:
             f"open: was '{where}'; only folders of this machine can be opened so far: name one"
         )
     settings = where if isinstance(where, Settings) else read_settings(given={"data_dir": where})
-    return Lake(settings.data_dir / "lake", priority=settings.series.priority)
+    folder = folder_of(settings)
+
+    def findings() -> Mapping[str, Findings]:
+        # Imported when asked for: whoever reads bars needs no database.
+        from marketpipe.pipelines.noticed import noticed
+
+        return noticed(folder)
+
+    return Lake(folder.lake.root, priority=settings.series.priority, findings=findings)
+
+
+def folder_of(settings: Settings) -> DataFolder:
+    """Return where the configuration keeps everything."""
+    url = settings.database_url
+    return DataFolder(
+        settings.data_dir,
+        None if url is None else url.get_secret_value(),
+        settings.lake.buckets,
+        settings.lake.disk_budget_bytes,
+    )

@@ -176,6 +176,24 @@ def test_last_of_an_unknown_kind_is_refused(reader: JournalReader) -> None:
         reader.last("tick")  # type: ignore[arg-type]
 
 
+def test_backwards_gives_one_kind_from_the_last_to_the_first(
+    journal: Journal, reader: JournalReader
+) -> None:
+    assert list(reader.backwards("control")) == []
+    kinds: list[Kind] = ["control", "data", "data", "control", "control", "clock", "data"]
+    rows = [record(n, kind=kinds[n % 7]) for n in range(70)]
+    for start in range(0, 70, 9):
+        journal.append(batch(rows[start : start + 9]))
+    kept = expected(rows, "alpaca")
+    for kind in ("control", "data", "clock"):
+        found = rows_of(reader.backwards(kind))
+        assert found == [row for row in reversed(kept) if row["kind"] == kind]
+    first = journal.retain(40)
+    assert offsets_of(reader.backwards("clock")) == [
+        n for n in (68, 61, 54, 47, 40, 33, 26, 19, 12, 5) if n >= first
+    ]
+
+
 def test_retain_keeps_all_from_the_offset_on(journal: Journal, reader: JournalReader) -> None:
     for start in range(0, 1000, 10):
         journal.append(numbered(start, start + 10))

@@ -168,6 +168,8 @@ def test_findings_are_replaced_whole_per_pipeline(new_url: NewUrl) -> None:
         await store.save("live", total)
         assert await store.load("live") == total
         assert await store.load("batch") == Findings.of("late", 1)
+        every = {"batch": Findings.of("late", 1), "live": total}
+        assert list((await store.every()).items()) == list(every.items())
 
     run(new_url(), work)
 

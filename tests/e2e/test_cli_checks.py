@@ -89,6 +89,9 @@ def test_checks_of_wrong_words_exit_two_and_say_what_is_valid(
     wrong = (
         (("verify", "--date", "monday"), "date: was 'monday'"),
         (("verify", "--journal", "none"), "are mock-file"),
+        (("verify", "--symbols", "AAPL,NOPE"), "has no NOPE; valid are AAPL, BTC/USD"),
+        (("verify", "--symbols", "BTCUSD"), "has no BTCUSD; valid are BTC/USD, AAPL"),
+        (("verify", "--symbols", ","), "symbols: was ',', no symbol; valid are AAPL, BTC/USD"),
         (("rebuild", "--start", "x", "--end", "2026-01-06"), "start: was 'x'"),
         (("rebuild", "--start", "2026-01-06", "--end", "2026-01-06"), "end: was '2026-01-06'"),
         (("explain", "AAPL", "1m", "2026-01-05T14:30:10"), "ts"),

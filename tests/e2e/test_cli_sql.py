@@ -1,5 +1,6 @@
 """`marketpipe sql`."""
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import marketpipe as mp
 from e2e.conftest import Command
 from feedkit import recording, ticks
 
@@ -53,7 +55,7 @@ def test_sql_payloads_are_hex_in_text(streamed: Command) -> None:
     ("words", "named"),
     [
         (("DELETE FROM bars",), "read-only"),
-        (("SELECT * FROM nothing",), "valid are bars"),
+        (("SELECT * FROM nothing",), "valid are bars, book, corrections, findings"),
         (("SELECT 1", "--as-of", "noon"), "as_of: was 'noon'"),
         (("SELECT 1", "--output", "no/folder.csv"), "does not exist"),
         (("SELECT [1] AS a", "--format", "csv"), "cast it"),
@@ -65,6 +67,51 @@ def test_sql_that_cannot_be_answered_exits_two(
     done = streamed("sql", *words)
     assert done.code == 2
     assert named in done.err
+
+
+def test_sql_findings_are_those_that_the_feed_printed(marketpipe: Command, tmp_path: Path) -> None:
+    path = ticks(tmp_path / "t.csv", 60)
+    with path.open("a") as file:
+        file.write("AAPL,1767623460000000000,oops,1,x\n")
+    done = marketpipe(*MOCK, "--csv", path)
+    assert done.line("findings") == "bad_number 1"
+    rows = json.loads(marketpipe("sql", "SELECT * FROM findings", "--format", "json").out)
+    (row,) = rows
+    (example,) = json.loads(row.pop("examples"))
+    assert row == {
+        "pipeline": "live/mock-file",
+        "code": "bad_number",
+        "meaning": "a number cannot be read",
+        "count": 1,
+    }
+    assert (example["field"], "oops" in example["detail"]) == ("price", True)
+    # what is counted in a row's place is its offset in the journal
+    query = f"""SELECT payload::VARCHAR AS line FROM raw WHERE "offset" = {example["row"]}"""
+    assert "oops" in marketpipe("sql", query, "--format", "csv").out
+
+    async def within_a_loop() -> int:
+        return int(mp.open("data").sql("SELECT sum(count) FROM findings").item())
+
+    assert asyncio.run(within_a_loop()) == 1
+    for query in ('SELECT sum(count) AS n FROM "FINDINGS" AS f', "FROM main.findings LIMIT 0"):
+        assert marketpipe("sql", query, "--format", "csv").code == 0
+
+
+def test_sql_findings_of_an_earlier_time_are_refused_with_the_reason(streamed: Command) -> None:
+    done = streamed("sql", "SELECT * FROM findings", "--as-of", "2026-01-05T14:31:15Z")
+    assert done.code == 2
+    assert "reads 'findings', which are totals without times" in done.err
+    own = "WITH findings AS (SELECT 1 AS n) SELECT n FROM findings"
+    done = streamed("sql", own, "--as-of", "2026-01-05T14:31:15Z", "--format", "csv")
+    assert done.out == "n\n1\n"
+
+
+def test_sql_findings_where_there_is_nothing_are_none_and_nothing_is_made(
+    marketpipe: Command, tmp_path: Path
+) -> None:
+    done = marketpipe("sql", "SELECT * FROM findings", "--format", "csv")
+    assert done.out == "pipeline,code,meaning,count,examples\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sql_without_a_lake_has_empty_tables(marketpipe: Command) -> None:

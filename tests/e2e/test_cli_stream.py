@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import Command
-from feedkit import OPEN, live_settings, mock_feed, part_of, recording, service, ticks, whole_of
+from feedkit import (
+    HEAD,
+    OPEN,
+    live_settings,
+    mock_feed,
+    part_of,
+    recording,
+    service,
+    ticks,
+    whole_of,
+)
 from marketpipe.domain.units import NANOS
 from marketpipe.errors import FullError
 from marketpipe.journal import SqliteJournal, SqliteJournalReader
@@ -162,6 +172,48 @@ def test_stream_symbols_choose_lines(marketpipe: Command, tmp_path: Path) -> Non
     path = ticks(tmp_path / "t.csv")
     done = marketpipe(*MOCK, "--csv", path, "--symbols", "MSFT", "--crypto-symbols", "BTC/USD")
     assert done.line("ticks") == "trades 600"
+
+
+def test_stream_symbols_that_the_file_lacks_are_named(marketpipe: Command, tmp_path: Path) -> None:
+    path = ticks(tmp_path / "t.csv", 60)
+    none = marketpipe(*MOCK, "--csv", path, "--symbols", "NOPE,BTCUSD")
+    assert none.code == 2
+    assert "t.csv holds no row of that name; valid are BTC/USD, AAPL" in none.err
+    assert not Path("data/journal").exists()  # so that the right symbols can be taken in after it
+    some = marketpipe(*MOCK, "--csv", path, "--symbols", "NOPE,AAPL")
+    assert (some.code, some.line("ticks")) == (0, "trades 60")
+    assert some.err == f"marketpipe: {path} holds no row of NOPE\n"
+
+
+@pytest.mark.parametrize("form", ["csv", "frames"])
+def test_stream_without_any_time_has_no_watermark(
+    marketpipe: Command, tmp_path: Path, form: str
+) -> None:
+    bad, head = tmp_path / "bad", HEAD if form == "csv" else ""
+    bad.write_text(head + "AAPL,oops,1,1,1\n")
+    done = marketpipe(*MOCK, f"--{form}", bad)
+    assert (done.code, done.line("watermark"), done.line("quarantine")) == (0, "none", "1")
+    assert "nothing was confirmed yet" in marketpipe("verify").out
+    if form == "csv":  # the feed goes on with what has times, and again with what has none
+        assert marketpipe(*MOCK, "--csv", ticks(tmp_path / "t.csv", 60)).code == 0
+        bad.write_text(f"{HEAD}BTC/USD,oops,1,1,1\n")
+        done = marketpipe(*MOCK, "--csv", bad)
+        assert (done.line("watermark"), done.line("quarantine")) == ("2026-01-05T14:30:59Z", "2")
+
+
+def test_stream_stray_line_moves_no_clock_and_is_told(marketpipe: Command, tmp_path: Path) -> None:
+    path = ticks(tmp_path / "t.csv", 180)
+    clean = marketpipe(*MOCK, "--csv", path, "--data-dir", "clean")
+    lines = path.read_text().splitlines(keepends=True)
+    lines.insert(100, "AAPL,4102444800000000000,9.99,1,stray\n")  # 2100-01-01
+    path.write_text("".join(lines))
+    done = marketpipe(*MOCK, "--csv", path)
+    assert done.line("findings") == "future_stamp 1"
+    assert done.line("ticks") == "trades 361"
+    for name in ("bars", "revisions", "watermark", "root"):
+        assert done.line(name) == clean.line(name)
+    assert marketpipe(*MOCK, "--csv", ticks(tmp_path / "n.csv", 60, start_ns=OPEN + DAY)).code == 0
+    assert marketpipe("verify").code == 0
 
 
 def test_stream_frames_correct_bars_and_quarantine_what_is_bad(

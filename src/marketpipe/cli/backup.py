@@ -19,7 +19,7 @@ def backup(
 
     Example: marketpipe backup --output backup.tar.zst
     """
-    from marketpipe.cli.wiring import folder_of
+    from marketpipe.access import folder_of
     from marketpipe.pipelines.backup import back_up
 
     done = back_up(folder_of(settings(ctx)), output)
@@ -41,7 +41,7 @@ def restore(
 
     Example: marketpipe restore --input backup.tar.zst --data-dir restored
     """
-    from marketpipe.cli.wiring import folder_of
+    from marketpipe.access import folder_of
     from marketpipe.pipelines.backup import restore as put_back
 
     folder = folder_of(settings(ctx))

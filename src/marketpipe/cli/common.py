@@ -1,23 +1,16 @@
-"""What commands share: flags, settings, and where words go."""
+"""What commands share: settings, and where words go."""
 
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 if TYPE_CHECKING:
     from marketpipe.settings import Settings
-
-DataDir: TypeAlias = Annotated[
-    Path, typer.Option("--data-dir", help="Folder of what MarketPipe keeps.")
-]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-
-Output: TypeAlias = Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")]
 
 DEFAULT_DATA_DIR = Path("data")
 

@@ -24,7 +24,7 @@ def db(
     """
     import asyncio
 
-    from marketpipe.cli.wiring import folder_of
+    from marketpipe.access import folder_of
     from marketpipe.pipelines.storestate import store_state
     from marketpipe.store import Database
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from marketpipe.cli.common import DEFAULT_DATA_DIR, DataDir, Quiet, progress_line
+from marketpipe.cli.common import DEFAULT_DATA_DIR, progress_line
+from marketpipe.cli.options import DataDir, Quiet
 
 
 def demo(

@@ -10,7 +10,7 @@ def doctor(ctx: typer.Context) -> None:
 
     Example: marketpipe doctor
     """
-    from marketpipe.cli.wiring import folder_of
+    from marketpipe.access import folder_of
     from marketpipe.pipelines.doctor import checks
 
     broken = False

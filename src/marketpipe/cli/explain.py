@@ -21,7 +21,7 @@ def explain(
 
     Example: marketpipe explain AAPL 1m 2026-01-05T15:00Z
     """
-    from marketpipe.cli.wiring import folder_of
+    from marketpipe.access import folder_of
     from marketpipe.domain.units import format_ns
     from marketpipe.lake import instant_ns
     from marketpipe.pipelines.explain import explain as explain_bar

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from marketpipe.cli.common import settings, split
-from marketpipe.cli.sql import Knowledge
+from marketpipe.cli.options import AsOf, Knowledge, KnownBy, Symbols
 
 
 class Kind(StrEnum):
@@ -38,19 +38,14 @@ def export(
     ctx: typer.Context,
     kind: Annotated[Kind, typer.Argument(help="What to take out.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File; for hive, a folder.")],
-    symbols: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
+    symbols: Symbols = None,
     timeframes: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
     start: Annotated[
         str | None, typer.Option(help="From this time or date on (inclusive).")
     ] = None,
     end: Annotated[str | None, typer.Option(help="Before this time or date (exclusive).")] = None,
-    as_of: Annotated[
-        str | None,
-        typer.Option("--as-of", help="As known at this time, such as 2026-01-05T15:00Z."),
-    ] = None,
-    knowledge: Annotated[
-        Knowledge, typer.Option(help="Known to the market, or received by us.")
-    ] = Knowledge.ASSUMED,
+    as_of: AsOf = None,
+    knowledge: KnownBy = Knowledge.ASSUMED,
     source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
     feed: Annotated[str | None, typer.Option(help="Of this feed.")] = None,
     rules: Annotated[str | None, typer.Option(help="Bars of this rule set.")] = None,

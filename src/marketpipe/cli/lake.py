@@ -71,7 +71,7 @@ def _check_table(table: str) -> None:
 
 
 def _usage(read: "Settings") -> None:
-    from marketpipe.cli.wiring import folder_of
+    from marketpipe.access import folder_of
     from marketpipe.lake import usage
 
     sizes = usage(folder_of(read).lake)

@@ -7,6 +7,7 @@ import typer
 
 from marketpipe.cli.clock import now_ns
 from marketpipe.cli.common import settings, split
+from marketpipe.cli.options import Journal, Symbols
 
 if TYPE_CHECKING:
     from marketpipe.pipelines.lakereads import Days
@@ -28,10 +29,8 @@ def rebuild(
     origin: Annotated[
         Origin, typer.Option("--from", help="Every raw message again, or the canonical trades.")
     ] = Origin.RAW,
-    symbols: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
-    journal: Annotated[
-        str | None, typer.Option(help="Of this journal's feed; default: of every one.")
-    ] = None,
+    symbols: Symbols = None,
+    journal: Journal = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write what differs, as revisions; else only show it.")
     ] = False,
@@ -44,7 +43,7 @@ def rebuild(
     """
     import asyncio
 
-    from marketpipe.cli.wiring import folder_of
+    from marketpipe.access import folder_of
     from marketpipe.pipelines.journals import feeds, recorded
     from marketpipe.pipelines.rebuild import RebuildJob, described, plan
     from marketpipe.pipelines.rebuild import write as write_revisions

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marketpipe.cli.clock import now_ns
-from marketpipe.cli.common import Quiet, note, progress_line, settings, split
+from marketpipe.cli.common import note, progress_line, settings, split
+from marketpipe.cli.options import Quiet
 
 if TYPE_CHECKING:
     from marketpipe.pipelines.files import ReplayJob
@@ -134,8 +135,8 @@ def _loader(ctx: typer.Context, csv: str | None, price: str) -> "Callable[[Repla
     """
     import asyncio
 
+    from marketpipe.access import folder_of
     from marketpipe.cli.report import stored_words
-    from marketpipe.cli.wiring import folder_of
     from marketpipe.pipelines.load import LoadJob, load_file, loadable, replayed_settings
 
     path, folder, now = loadable(csv, price), folder_of(settings(ctx)), now_ns()

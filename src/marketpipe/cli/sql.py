@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marketpipe.cli.common import Output, settings, writable
+from marketpipe.cli.common import settings, writable
+from marketpipe.cli.options import AsOf, Knowledge, KnownBy, Output
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-class Knowledge(StrEnum):
-    """By which time something was known."""
-
-    ASSUMED = "assumed"
-    STRICT = "strict"
 
 
 class Shape(StrEnum):
@@ -32,13 +26,8 @@ class Shape(StrEnum):
 def sql(
     ctx: typer.Context,
     query: Annotated[str, typer.Argument(help="One SELECT of DuckDB's SQL.")],
-    as_of: Annotated[
-        str | None,
-        typer.Option("--as-of", help="As known at this time, such as 2026-01-05T15:00Z."),
-    ] = None,
-    knowledge: Annotated[
-        Knowledge, typer.Option(help="Known to the market, or received by us.")
-    ] = Knowledge.ASSUMED,
+    as_of: AsOf = None,
+    knowledge: KnownBy = Knowledge.ASSUMED,
     format: Annotated[Shape, typer.Option("--format", help="How to write it.")] = Shape.TABLE,  # noqa: A002
     output: Output = None,
 ) -> None:

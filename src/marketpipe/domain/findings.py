@@ -36,6 +36,7 @@ FINDING_CODES: Final[Mapping[str, str]] = {
     "one_sided_quote": "a side that the price needs is absent, zero or negative (left out)",
     "crossed_quote": "the bid is above the ask (left out of mid)",
     "locked_quote": "the bid equals the ask (kept)",
+    "future_stamp": "a tick stamped more than a day after its receipt (kept; its bar waits)",
     "unknown_condition": "a trade condition that the rule set does not list (kept, sets nothing)",
     "missing_tape": "a condition differs between tapes and the tape is absent (strictest reading)",
     "unparsed_message": "a message that carries no market data, or of an unknown kind (kept raw)",

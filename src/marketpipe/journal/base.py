@@ -101,6 +101,24 @@ class JournalReader(Protocol):
         """Return the offset of the last record of a kind; None if none is kept."""
         ...
 
+    def backwards(self, kind: Kind) -> Iterator[pa.RecordBatch]:
+        """Give the records of one kind that are durable at the call, the latest first.
+
+        Only what holds such a record is read, and what lies right before it: where they are few,
+        that takes no longer however many others there are.
+
+        Returns
+        -------
+        iterator of record batches of the schema `marketpipe.domain.records:STORED`, not empty, in
+        falling order of offset
+
+        Raises
+        ------
+        JournalError
+            From the iterator, when it comes to records that are damaged.
+        """
+        ...
+
     def check(self) -> tuple[Damage, ...]:
         """Read everything and return each range of offsets that cannot be read."""
         ...

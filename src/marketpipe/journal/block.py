@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from marketpipe.domain.records import CLOCK, CONTROL, DATA, RECORDS, STORED, Kind
 from marketpipe.errors import JournalError, UsageError
@@ -187,6 +188,12 @@ def unpack(block: Block, version: int) -> pa.RecordBatch:
     """Return the records of an intact block, of the schema of that format version."""
     raw = pa.Codec("zstd").decompress(block.data, block.raw_bytes)
     return pa.ipc.read_record_batch(raw, _SCHEMAS[version])
+
+
+def of_kind_reversed(records: pa.RecordBatch, kind: Kind) -> pa.RecordBatch:
+    """Return the records of a kind, the last one first."""
+    found = pc.indices_nonzero(pc.equal(records["kind"], kind))
+    return records.take(found[::-1])
 
 
 def _crc(head: tuple[int | None, ...], raw_bytes: int, data: bytes) -> int:

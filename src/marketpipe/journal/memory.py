@@ -3,18 +3,24 @@
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
+from marketpipe.domain.closing import Closing
 from marketpipe.domain.records import Kind
 from marketpipe.errors import JournalError
 from marketpipe.journal.base import MAX_RECORDS, Damage, Repair, check_range, check_retain
-from marketpipe.journal.block import Tail, advanced, checked, stamped, stored
+from marketpipe.journal.block import (
+    Tail,
+    advanced,
+    checked,
+    of_kind_reversed,
+    stamped,
+    stored,
+)
 
 
-class MemoryJournal:
+class MemoryJournal(Closing):
     """The writer of a journal in memory; implements `Journal`. Threads may share it.
 
     Parameters
@@ -110,17 +116,6 @@ class MemoryJournal:
         """Refuse further appends; readers go on."""
         self._closed = True
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 class MemoryJournalReader:
     """Reads a journal in memory; implements `JournalReader`.
@@ -155,6 +150,13 @@ class MemoryJournalReader:
     def last(self, kind: Kind) -> int | None:
         """Return the offset of the last record of a kind; None if none is kept."""
         return self._journal.last(kind)
+
+    def backwards(self, kind: Kind) -> Iterator[pa.RecordBatch]:
+        """Give the records of one kind, the latest first; see `JournalReader.backwards`."""
+        for batch in reversed(self._journal.kept(self.first_offset, MAX_RECORDS)):
+            found = of_kind_reversed(batch, kind)
+            if len(found):
+                yield found
 
     def check(self) -> tuple[Damage, ...]:
         """Nothing: memory is not checked."""

@@ -13,10 +13,10 @@ import pyarrow as pa
 from marketpipe.domain.records import Kind
 from marketpipe.errors import JournalError, NewerVersionError
 from marketpipe.journal.base import MAX_RECORDS, Damage, check_range
-from marketpipe.journal.block import Block, Tail, stored, unpack
+from marketpipe.journal.block import Block, Tail, of_kind_reversed, stored, unpack
 from marketpipe.journal.faults import translated
 from marketpipe.journal.segment import Segment, segments
-from marketpipe.journal.survey import Survey, verified
+from marketpipe.journal.survey import Survey, intact_at, verified
 
 _AT_ONCE_BYTES: Final = 16 << 20
 """Small blocks are joined up to this size, or to the largest batch that was asked for."""
@@ -121,6 +121,29 @@ class SqliteJournalReader:
         records = pa.concat_batches([unpack(block, version) for block in group])
         batch = stored(records, self.journal_id, group[0].first_offset)
         return batch.slice(max(0, offset - group[0].first_offset))
+
+    def backwards(self, kind: Kind) -> Iterator[pa.RecordBatch]:
+        """Give the records of one kind, the latest first; see `JournalReader.backwards`."""
+        at = self._tail().last(kind)
+        listed = segments(self._folder)
+        for first, path in reversed(listed):
+            if at is None or at < first:
+                continue
+            finished = path != listed[-1][1]
+            with (
+                translated(path, "read"),
+                closing(Segment(path, self._wanted, finished=finished)) as segment,
+            ):
+                while at is not None and at >= first:
+                    block = intact_at(segment, at)
+                    records = unpack(block, segment.meta.version)
+                    yield of_kind_reversed(
+                        stored(records, self.journal_id, block.first_offset), kind
+                    )
+                    # A block tells where the last record of each kind is, as of its end.
+                    before = block.first_offset - 1
+                    tail = segment.meta.start if before < first else intact_at(segment, before).tail
+                    at = tail.last(kind)
 
     def check(self) -> tuple[Damage, ...]:
         """Read everything and return each range of offsets that cannot be read."""

@@ -234,6 +234,12 @@ class Segment:
         found: int | None = self._base.execute(query, (offset,)).fetchone()[0]
         return found
 
+    def block_at(self, offset: int) -> Block | None:
+        """Return the last block that begins at or below an offset, as it stands."""
+        query = _SELECT.replace(">=", "<=") + " DESC LIMIT 1"
+        row = self._base.execute(query, (offset,)).fetchone()
+        return Block(*row) if row else None
+
     def blocks(self, first_offset: int) -> Iterator[Block]:
         """Give blocks from an offset on, as they stand; an error comes after those before it."""
         while True:

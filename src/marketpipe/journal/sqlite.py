@@ -3,11 +3,11 @@
 import threading
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import pyarrow as pa
 
+from marketpipe.domain.closing import Closing
 from marketpipe.domain.records import FORMAT_VERSION
 from marketpipe.errors import JournalError, UsageError
 from marketpipe.journal.base import Durability, Repair, check_retain
@@ -29,7 +29,7 @@ SEGMENT_BYTES: Final = 256 << 20
 BUSY_TIMEOUT_S: Final = 5.0
 
 
-class SqliteJournal:
+class SqliteJournal(Closing):
     """The writer of a journal in a folder; implements `Journal`. Threads may share it.
 
     Parameters
@@ -177,17 +177,6 @@ class SqliteJournal:
             if segment is not None:
                 segment.close()
             self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _check_arguments(journal_id: str, durability: str, segment_bytes: int) -> None:

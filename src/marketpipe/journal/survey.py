@@ -135,6 +135,26 @@ def verified(segment: Segment, first_offset: int, end: int) -> Iterator[Block]:
         yield found
 
 
+def intact_at(segment: Segment, offset: int) -> Block:
+    """Return the block that holds an offset.
+
+    Raises
+    ------
+    JournalError
+        If it is damaged or missing.
+    BusyError
+        If another process keeps the database locked.
+    """
+    try:
+        found = segment.block_at(offset)
+    except sqlite3.DatabaseError:
+        found = None
+    if found is None or not found.intact or offset >= found.tail.next_offset:
+        # A survey says where the damage begins and ends.
+        *_, found = verified(segment, offset, offset + 1)
+    return found
+
+
 def _block_start(segment: Segment, offset: int) -> int:
     try:
         found = segment.first_of(offset)

@@ -1,9 +1,9 @@
 """The process in which one query of a user runs: one SELECT over given views, nothing else.
 
 Run by its path, so that it imports DuckDB and Arrow and nothing of ours. A request (JSON: views,
-files, query, limits) comes in on standard input, the answer goes out on standard output as an
-Arrow stream. If there is none, the exit code is 1 and the last line of standard error is JSON
-with ``kind`` (``usage`` or ``lake``) and ``message``.
+withheld ones, files, query, limits) comes in on standard input, the answer goes out on standard
+output as an Arrow stream. If there is none, the exit code is 1 and the last line of standard error
+is JSON with ``kind`` (``usage`` or ``lake``) and ``message``.
 
 What DuckDB can be made to do is bounded three times: its settings allow the files of the views
 alone and are locked; the parse tree of the query must be one of reading, node by node (a CTE can
@@ -52,7 +52,7 @@ def main() -> int:
     try:
         con = connect(ask)
         _limit_memory(int(ask["memory_bytes"]))
-        check(con, ask["query"], set(ask["views"]))
+        check(con, ask["query"], set(ask["views"]), ask["withheld"])
         _stream(con, ask)
     except Refused as error:
         return _fail("usage", str(error))
@@ -72,8 +72,10 @@ def main() -> int:
     return 0
 
 
-def check(con: duckdb.DuckDBPyConnection, query: str, views: set[str]) -> None:
-    """Refuse what is not one SELECT over the views.
+def check(
+    con: duckdb.DuckDBPyConnection, query: str, views: set[str], withheld: dict[str, str]
+) -> None:
+    """Refuse what is not one SELECT over the views; of a withheld one it says why.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def check(con: duckdb.DuckDBPyConnection, query: str, views: set[str]) -> None:
         raise Refused("is nested too deeply") from None
     if tree["error"]:
         raise Refused(f"cannot be checked: {tree['error_message']}")
-    _check_tree(tree["statements"], views)
+    _check_tree(tree["statements"], views, withheld)
 
 
 def _refuse_kind(kind: str) -> NoReturn:
@@ -103,7 +105,7 @@ def _refuse_kind(kind: str) -> NoReturn:
     raise Refused(f"was {kind}; valid is one SELECT: the lake is read-only")
 
 
-def _check_tree(tree: Any, views: set[str]) -> None:
+def _check_tree(tree: Any, views: set[str], withheld: dict[str, str]) -> None:
     # Not recursive: the tree may be deeper than Python's stack.
     names, nodes = set(views), []
     todo = [tree]
@@ -116,6 +118,7 @@ def _check_tree(tree: Any, views: set[str]) -> None:
             names |= _named_queries(node)
             todo.extend(node.values())
     for node in nodes:
+        _check_withheld(node, names, withheld)
         _check_node(node, names, views)
 
 
@@ -142,8 +145,19 @@ def _check_node(node: dict[str, Any], names: set[str], views: set[str]) -> None:
         raise Refused(f"calls {node['function_name']}, which is not allowed")
 
 
+def _check_withheld(node: dict[str, Any], names: set[str], withheld: dict[str, str]) -> None:
+    if node.get("type") in ("BASE_TABLE", "SHOW_REF"):
+        table = str(_path(node)[-1]).lower()
+        if table in withheld and table not in names:
+            raise Refused(f"reads {table!r}, {withheld[table]}")
+
+
+def _path(node: dict[str, Any]) -> list[str]:
+    return (node.get("qualified_name") or {}).get("path") or [node.get("table_name") or ""]
+
+
 def _check_table(node: dict[str, Any], names: set[str], views: set[str]) -> None:
-    path = (node.get("qualified_name") or {}).get("path") or [node.get("table_name") or ""]
+    path = _path(node)
     *schema, table = (str(part).lower() for part in path)
     special = node["type"] == "SHOW_REF" and (table in SPECIAL_TABLES or not table)
     if not special and (table not in names or any(part not in SCHEMAS for part in schema)):

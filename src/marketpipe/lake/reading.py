@@ -2,13 +2,14 @@
 
 # ruff: noqa: S608 - values are quoted by views.literal, all else are names of ours
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import duckdb
 import polars as pl
 
+from marketpipe.domain.findings import Findings
 from marketpipe.domain.schemas import PRICE_TYPES
 from marketpipe.domain.timeframe import Timeframe
 from marketpipe.errors import LakeError, UsageError
@@ -27,11 +28,13 @@ from marketpipe.lake.series import (
 from marketpipe.lake.snapshot import Files, LiveTable, Wanted
 from marketpipe.lake.views import (
     BAR_SERIES,
+    FINDINGS,
     ORDER_KEY,
     SERIES,
     VIEWS,
     Knowledge,
     effective_trades,
+    findings_view,
     known,
     latest_bars,
     literal,
@@ -47,6 +50,11 @@ _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
+
+_NO_TIMES: Final = (
+    "which are totals without times, so what they were then is not known; leave as_of out"
+)
+_NOT_HERE: Final = "which are not in the lake; open the data folder with marketpipe.open(FOLDER)"
 
 
 class Lake:
@@ -69,6 +77,8 @@ class Lake:
     root : folder of the lake, ``<data>/lake``; it may not exist yet
     priority : ``source/feed``, the preferred first
     limits : what one SQL query may cost
+    findings : gives what pipelines noticed, by pipeline, which is not in the lake; asked for by
+        SQL that names it
 
     Raises
     ------
@@ -87,10 +97,12 @@ class Lake:
         *,
         priority: Sequence[str] = (),
         limits: SqlLimits | None = None,
+        findings: Callable[[], Mapping[str, Findings]] | None = None,
     ) -> None:
         folder = Path(root).absolute()
         self._limits = limits or SqlLimits()
         self._priority = tuple(priority)
+        self._findings = findings
         self._tables = {
             name: LiveTable(spec, folder / spec.folder) for name, spec in TABLES.items()
         }
@@ -238,7 +250,8 @@ class Lake:
         The views are ``raw``, ``trades`` (cancels and corrections applied), ``quotes``, ``book``,
         ``statuses``, ``vendor_bars``, ``corrections``, ``bars`` (highest revisions, void ones left
         out) and ``quarantine``. With ``as_of`` each holds what was known then; of ``raw`` and
-        ``quarantine`` that is what was received.
+        ``quarantine`` that is what was received. ``findings`` has totals as of each pipeline's
+        last checkpoint, without times, so there is none with ``as_of``.
         """
         instant = None if as_of is None else instant_ns(as_of, "as_of")
         check_knowledge(knowledge)
@@ -247,8 +260,17 @@ class Lake:
             name: view(name, files[name], files["corrections"], instant, knowledge)
             for name in VIEWS
         }
+        withheld = {}
+        if instant is not None:
+            withheld[FINDINGS] = _NO_TIMES
+        elif self._findings is None:
+            withheld[FINDINGS] = _NOT_HERE
+        else:
+            # Every way to read a view names it, and most queries do not.
+            named = FINDINGS in query.lower()
+            views[FINDINGS] = findings_view(self._findings() if named else {})
         paths = [path for found in files.values() for path in found.paths]
-        return run_query(query, views, paths, self._limits)
+        return run_query(query, views, paths, self._limits, withheld)
 
     def series(self, symbols: str | Iterable[str] | None = None) -> pl.DataFrame:
         """List what there is: one row per table, series, symbol and timeframe.

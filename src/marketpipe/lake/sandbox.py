@@ -41,7 +41,11 @@ class SqlLimits:
 
 
 def run_query(
-    query: str, views: Mapping[str, str], files: list[str], limits: SqlLimits
+    query: str,
+    views: Mapping[str, str],
+    files: list[str],
+    limits: SqlLimits,
+    withheld: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Run one SELECT over views in a child process and return its rows.
 
@@ -51,6 +55,7 @@ def run_query(
     ----------
     views : name and SELECT of each
     files : absolute paths of all that the views read
+    withheld : views that this query cannot have, each with the reason
 
     Raises
     ------
@@ -63,6 +68,7 @@ def run_query(
         "query": query,
         "views": dict(views),
         "files": files,
+        "withheld": dict(withheld or {}),
         "seconds": limits.seconds,
         "memory_bytes": limits.memory_bytes,
         "rows": limits.rows,

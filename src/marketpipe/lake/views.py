@@ -6,10 +6,14 @@ quoted here, because a view cannot have parameters.
 
 # ruff: noqa: S608 - values are quoted by views.literal, all else are names of ours
 
+import json
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 import pyarrow as pa
 
+from marketpipe.domain.findings import FINDING_CODES, Finding, Findings
+from marketpipe.domain.schemas import REPLACED
 from marketpipe.lake.layout import TABLES, TableSpec
 from marketpipe.lake.snapshot import Files
 
@@ -18,6 +22,8 @@ Knowledge: TypeAlias = Literal["assumed", "strict"]
 ``recorded_at``, when we received it."""
 
 VIEWS: Final = tuple(TABLES)
+FINDINGS: Final = "findings"
+"""The view of what pipelines noticed; it is no table of the lake."""
 
 SERIES: Final = ("source", "feed")
 BAR_SERIES: Final = (*SERIES, "price_type", "rule_set", "session")
@@ -106,7 +112,8 @@ def effective_trades(trades: str, corrections: str) -> str:
     by what they say) gives price, size, conditions and id; time, order key and all else stay the
     original's. What reaches a trade: whatever names its id, or an id that a correction which
     reaches it gave it. A trade that came under such an id beside its original is the same trade,
-    and left out. A row became known when the last of what reaches it did.
+    and left out. A cancel that says ``incorrect`` counts only where no correction names the same
+    id. A row became known when the last of what reaches it did.
 
     Parameters
     ----------
@@ -115,7 +122,11 @@ def effective_trades(trades: str, corrections: str) -> str:
     trade = ", ".join(_TRADE)
     of_root = ", ".join(f"r.{column}" for column in _TRADE)
     return f"""
-WITH RECURSIVE fixes AS MATERIALIZED ({corrections}),
+WITH RECURSIVE said AS MATERIALIZED ({corrections}),
+fixes AS MATERIALIZED (
+    SELECT * FROM said r WHERE r.action IS DISTINCT FROM {literal(REPLACED)} OR NOT EXISTS (
+        FROM said f WHERE {_same("f", "r")} AND f.trade_id = r.trade_id AND f.kind = 'correction')
+),
 reach({trade}, root, id) AS (
     SELECT DISTINCT {trade}, trade_id, trade_id FROM fixes
     UNION
@@ -169,6 +180,31 @@ def view(
         fixes = rows("corrections", corrections, known("corrections", as_of, knowledge))
         return effective_trades(stored, fixes)
     return stored
+
+
+def findings_view(found: Mapping[str, Findings]) -> str:
+    """Return what pipelines noticed as a view: one row a pipeline and code, examples as JSON.
+
+    Parameters
+    ----------
+    found : by pipeline; may be empty
+    """
+    # The last row gives the columns their types where there is no other.
+    values = [
+        (pipeline, entry.code, FINDING_CODES.get(entry.code, ""), entry.count, _examples(entry))
+        for pipeline, noticed in found.items()
+        for entry in noticed.entries
+    ]
+    shown = [*values, ("", "", "", 0, "")]
+    listed = ", ".join(f"({', '.join(literal(value) for value in row)})" for row in shown)
+    return (
+        "SELECT pipeline, code, meaning, count::BIGINT AS count, examples "
+        f"FROM (VALUES {listed}) t(pipeline, code, meaning, count, examples) WHERE code <> ''"
+    )
+
+
+def _examples(entry: Finding) -> str:
+    return json.dumps([example._asdict() for example in entry.examples])
 
 
 def _same(left: str, right: str) -> str:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from marketpipe.domain.batches import I8, I64, BadRow, QuoteBatch, TradeBatch
 from marketpipe.domain.findings import EXAMPLES_KEPT, Example, Findings
-from marketpipe.domain.units import LAST_TICK_NS, MAX_NANOS, NULL_I64, format_nanos
+from marketpipe.domain.units import DAY_NS, LAST_TICK_NS, MAX_NANOS, NULL_I64, format_nanos
 from marketpipe.normalize._dedup_kernel import CONFLICT, DUPLICATE
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -96,6 +96,25 @@ def repeats(
         ]
         parts.append(Findings.of(code, len(hit), examples))
     return Findings.merge(parts)
+
+
+def future_stamps(batch: TradeBatch | QuoteBatch, keep: Mask | None) -> Findings:
+    """Count kept rows (None: all) stamped more than a day after their receipt, where that is known.
+
+    Clocks of venues and ours are never that far apart: such a stamp is a mistake.
+    """
+    received = batch.ts_recv
+    if received is None or not len(batch):
+        return Findings()
+    hit = (received != NULL_I64) & (batch.ts_event > np.maximum(received, 0) + DAY_NS)
+    if keep is not None:
+        hit &= keep
+    positions = np.flatnonzero(hit)
+    examples = [
+        Example(int(batch.row[i]), "ts_event", _row_text(batch, int(i)))
+        for i in positions[:EXAMPLES_KEPT]
+    ]
+    return Findings.of("future_stamp", len(positions), examples)
 
 
 def bad_rows(rows: Iterable[BadRow]) -> Findings:

@@ -200,13 +200,15 @@ class TickNormalizer:
             batch, keep, batch.price, batch.size, self._conditions.flags(judged, len(batch))
         )
         unlisted = self._conditions.findings(batch, judged, keep)
-        return _normalized(batch, ticks, keep, refused, repeats, unlisted)
+        ahead = judge.future_stamps(batch, keep)
+        return _normalized(batch, ticks, keep, refused, repeats, unlisted, ahead)
 
     def _quotes(self, batch: QuoteBatch) -> Normalized:
         price, keep, refused, left_out = _QUOTE_PRICES[self._price_type](batch)
         flags = np.full(len(batch), PLAIN, np.uint16)
         ticks = self._ticks(batch, keep, price, np.zeros(len(batch), np.int64), flags)
-        return _normalized(batch, ticks, keep, refused, left_out)
+        ahead = judge.future_stamps(batch, keep)
+        return _normalized(batch, ticks, keep, refused, left_out, ahead)
 
     def _ticks(
         self,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -95,13 +96,11 @@ class LoadLog:
         return found
 
     def _controls(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
-        reader = self.journal.reader()
-        try:
-            for batch in reader.read(reader.first_offset):
-                for row in batch.filter(pc.equal(batch["kind"], CONTROL)).to_pylist():
-                    yield row["offset"], row["ts_recv"], json.loads(row["payload"])
-        finally:
-            reader.close()
+        with closing(self.journal.reader()) as reader:
+            # The lines between are not read, however many loads there were.
+            rows = [row for batch in reader.backwards(CONTROL) for row in batch.to_pylist()]
+        for row in reversed(rows):
+            yield row["offset"], row["ts_recv"], json.loads(row["payload"])
 
     def begin(self, facts: Mapping[str, str], now_ns: int) -> Run:
         """Note that a load begins."""

@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from marketpipe.domain.batches import StreamKey
 from marketpipe.domain.records import CLOCK, CONTROL
@@ -68,13 +67,11 @@ def owned_by_batches(
 
 def _of_journal(reader: SqliteJournalReader) -> set[Owned]:
     found = set()
-    try:
-        for batch in reader.read(reader.first_offset):
-            for payload in batch.filter(pc.equal(batch["kind"], CONTROL))["payload"].to_pylist():
+    with closing(reader):
+        for batch in reader.backwards(CONTROL):
+            for payload in batch["payload"].to_pylist():
                 for source, feed, symbol, dates in json.loads(payload).get("touched", ()):
                     found |= {Owned(StreamKey(source, feed, symbol), date) for date in dates}
-    finally:
-        reader.close()
     return found
 
 

@@ -49,8 +49,9 @@ class Proof:
     Attributes
     ----------
     journal_id : which
-    watermark_ns : up to when bars are compared, ns; None where no clock record is
+    watermark_ns : up to when bars are compared, ns; None where no time is known
     sides : live first
+    symbols : that the journal has ticks of, or that bars of its series are kept of
     left_out : bars of sessions that a load or rebuild has changed, which the journal cannot
         give; no side has them
     no_batch : why there is no batch side; empty where there is one
@@ -59,6 +60,7 @@ class Proof:
     journal_id: str
     watermark_ns: int | None
     sides: tuple[Side, ...]
+    symbols: frozenset[str]
     left_out: int = 0
     no_batch: str = ""
 
@@ -94,8 +96,8 @@ def prove(
     reader = SqliteJournalReader(folder.journal(journal_id), journal_id)
     try:
         again = of_journal(made.settings, made.make_parser, reader, raw)
-        if again.watermark_ns is None:
-            return Proof(journal_id, None, ())
+        if again.watermark_ns is None or again.watermark_ns <= 0:  # of a clock of no known time
+            return Proof(journal_id, None, (), again.symbols)
         batch = batch_of(made, again, records_from(0, reader, raw))
     finally:
         reader.close()
@@ -105,9 +107,9 @@ def prove(
     def chosen(bars: pa.Table) -> pa.Table:
         return _chosen(bars, symbols, day, again.watermark_ns or 0)
 
-    every = chosen(_kept(folder, made, streams))
+    in_lake, in_store = _kept(folder, made, streams), asyncio.run(_stored(folder, made, streams))
+    every, stored = chosen(in_lake), chosen(in_store)
     kept, replay = without(every, changed), without(chosen(again.history), changed)
-    stored = chosen(asyncio.run(_stored(folder, made, streams)))
     sides = [
         _side("live", kept, kept, history=True),
         # of the store also what loads and rebuilds made: it must have what the lake has
@@ -120,8 +122,16 @@ def prove(
     if batch.bars is not None:
         worked_out = without(chosen(batch.bars), changed)
         sides.append(_side("batch", worked_out, kept, history=False))
-    left_out = _count(every) - _count(kept)
-    return Proof(journal_id, again.watermark_ns, tuple(sides), left_out, batch.why_not)
+    return Proof(
+        journal_id,
+        again.watermark_ns,
+        tuple(sides),
+        again.symbols.union(
+            *(table["symbol"].unique().to_pylist() for table in (in_lake, in_store))
+        ),
+        _count(every) - _count(kept),
+        batch.why_not,
+    )
 
 
 def _side(name: str, bars: pa.Table, kept: pa.Table, *, history: bool) -> Side:

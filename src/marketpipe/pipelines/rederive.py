@@ -30,12 +30,14 @@ class Rederived:
     watermark_ns : of the last clock record; None without one
     through : offset of that record, -1 without one
     findings : what was noticed
+    symbols : of all ticks that could be read
     """
 
     history: pa.Table
     watermark_ns: int | None
     through: int
     findings: Findings
+    symbols: frozenset[str]
 
 
 def rederive(
@@ -59,7 +61,11 @@ def rederive(
             bars.append(derived.bars)
             findings += derived.findings
         return Rederived(
-            pa.concat_tables(bars), derivation.watermark_ns, derivation.through, findings
+            pa.concat_tables(bars),
+            derivation.watermark_ns,
+            derivation.through,
+            findings,
+            frozenset(stream.symbol for stream in parser.streams),
         )
 
 

@@ -2,13 +2,11 @@
 
 import sys
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from os import PathLike, fspath, fstat
 from pathlib import Path
 from stat import S_ISREG
-from types import TracebackType
-from typing import BinaryIO, Protocol, Self, TypeAlias
+from typing import BinaryIO, Protocol, TypeAlias
 
 import pyarrow as pa
 import zstandard
@@ -28,7 +26,6 @@ __all__ = [
     "BATCH_ROWS",
     "RAW_CUT_BYTES",
     "ByteStream",
-    "Closing",
     "MessageSource",
     "PathOrStream",
     "Source",
@@ -93,25 +90,6 @@ class MessageSource(Protocol):
 
     def close(self) -> None:
         """Release what is held; safe to call twice."""
-
-
-class Closing(ABC):
-    """What is closed at the end of a ``with`` statement."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release what is held; safe to call twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class ByteStream:

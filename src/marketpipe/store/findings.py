@@ -45,12 +45,16 @@ class FindingsStore:
     @finished
     async def load(self, pipeline: str) -> Findings:
         """Return what is stored for a pipeline, in the order of the codes; empty if nothing."""
-        columns = (findings.c.code, findings.c.count, findings.c.examples)
-        statement = sa.select(*columns).where(findings.c.pipeline == pipeline)
+        return (await self.every()).get(pipeline, Findings())
+
+    @finished
+    async def every(self) -> dict[str, Findings]:
+        """Return what is stored, by pipeline, those and their codes in order."""
+        names = (findings.c.pipeline, findings.c.code, findings.c.count, findings.c.examples)
         async with self._database.reading() as connection:
-            rows = (await connection.execute(statement)).all()
-        entries = [
-            Finding(code, count, tuple(Example(*each) for each in json.loads(examples)))
-            for code, count, examples in rows
-        ]
-        return Findings(tuple(sorted(entries, key=lambda entry: entry.code)))
+            rows = (await connection.execute(sa.select(*names))).all()
+        entries: dict[str, list[Finding]] = {}
+        for pipeline, code, count, examples in sorted(tuple(row) for row in rows):
+            shown = tuple(Example(*each) for each in json.loads(examples))
+            entries.setdefault(pipeline, []).append(Finding(code, count, shown))
+        return {pipeline: Findings(tuple(found)) for pipeline, found in entries.items()}

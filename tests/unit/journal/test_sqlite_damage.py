@@ -188,6 +188,26 @@ def test_block_that_is_gone_is_named_by_reading(folder: Path) -> None:
         _assert_rest_is_read(reader, set(range(50, 55)))
 
 
+def test_backwards_reads_what_holds_the_kind_and_names_its_damage(tmp_path: Path) -> None:
+    with SqliteJournal(tmp_path, "alpaca") as journal:
+        for number in range(12):  # ten blocks of data between two controls
+            kind = "control" if number % 11 == 0 else "data"
+            journal.append(batch([_row(number) | {"kind": kind}]))
+    _alter(tmp_path / FIRST, "UPDATE block SET crc = 0 WHERE first_offset = 5")
+    with closing(SqliteJournalReader(tmp_path)) as reader:
+        assert offsets_of(reader.backwards("control")) == [11, 0]
+        with pytest.raises(JournalError, match="offsets 5 to 5"):
+            list(reader.backwards("data"))
+    # what is right before a record says where the one before that is
+    for change in ("UPDATE block SET crc = 0", "UPDATE block SET last_control = 3"):
+        _alter(tmp_path / FIRST, f"{change} WHERE first_offset = 10")
+        with closing(SqliteJournalReader(tmp_path)) as reader:
+            reading = reader.backwards("control")
+            assert next(reading)["offset"].to_pylist() == [11]
+            with pytest.raises(JournalError, match="offsets 10 to 10"):
+                next(reading)
+
+
 def test_file_that_is_gone_is_named_by_reading(tmp_path: Path) -> None:
     with SqliteJournal(tmp_path, "alpaca", segment_bytes=1) as journal:
         for start in range(0, 50, 10):

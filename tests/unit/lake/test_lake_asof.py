@@ -40,6 +40,8 @@ def reaching(trade: Row, fixes: list[Row]) -> list[Row]:
 
 def oracle(trades: list[Row], fixes: list[Row], as_of: int, clock: str) -> list[Row]:
     known = [fix for fix in fixes if fix[clock] <= as_of]
+    corrected = [name_of(fix) for fix in known if fix["kind"] == "correction"]
+    known = [f for f in known if f["action"] != "incorrect" or name_of(f) not in corrected]
     answer = []
     for trade in (t for t in trades if t[clock] <= as_of):
         mine = reaching(trade, known)
@@ -78,11 +80,12 @@ def trades_and_fixes(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
         row(**common(), ts_event=T0 + n, price=Decimal(n + 1))
         for n in range(draw(st.integers(1, 6)))
     ]
+    kinds = [("correction", None), ("correction", None), ("cancel", "C"), ("cancel", "incorrect")]
     fixes = [
         row(
             **common(),
             ts_event=T0 + draw(INSTANTS),
-            kind=draw(st.sampled_from(["correction", "correction", "cancel"])),
+            **dict(zip(("kind", "action"), draw(st.sampled_from(kinds)), strict=True)),
             new_trade_id=draw(st.one_of(st.none(), IDS)),
             new_price=Decimal(100 + n),
             new_size=Decimal(200 + n),
@@ -150,6 +153,18 @@ def test_correction_without_its_original_changes_nothing(tmp_path: Path) -> None
     side.put("trades", {"trade_id": "1", "price": Decimal(10)})
     side.put("corrections", fix("9", "1", 99, 1), cancel("8", 1))
     assert prices(lake) == [10]
+
+
+def test_trade_replaced_in_history_is_gone_only_until_its_correction_is_known(
+    tmp_path: Path,
+) -> None:
+    side, lake = Lakeside(tmp_path), Lake(tmp_path)
+    ids = ("1", 10), ("2", 11)
+    side.put("trades", *({"trade_id": name, "price": Decimal(price)} for name, price in ids))
+    side.put("corrections", cancel("1", 5, action="incorrect"), fix("1", "2", 11, 20))
+    assert [prices(lake, at) for at in (4, 5, 19, 20)] == [[10, 11], [11], [11], [11]]
+    shown = lake.trades("AAPL", as_of=T0 + 20 * S)
+    assert shown["known_at"].to_list() == [T0 + 20 * S]
 
 
 def test_corrections_in_a_circle_end_with_the_latest(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_check_refuses_what_does_not_only_read_views(
     sandbox: duckdb.DuckDBPyConnection, query: str, words: str
 ) -> None:
     with pytest.raises((Refused, duckdb.ParserException), match=words):
-        check(sandbox, query.replace("{f}", "/lake/a.parquet"), set(VIEWS))
+        check(sandbox, query.replace("{f}", "/lake/a.parquet"), set(VIEWS), {})
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,7 @@ def test_check_refuses_what_does_not_only_read_views(
         ("SELECT * FROM (WITH x AS (COPY trades TO '{f}' (use_tmp_file false)) FROM x)", "COPY"),
         ("FROM read_parquet('{f}')", r"read_parquet\(\)"),
         ("SELECT * FROM nothing", "reads 'nothing'; valid are bars, book, corrections"),
+        ("SELECT * FROM findings", r"not in the lake; open the data folder with marketpipe\.open"),
         ("SELECT nothing FROM trades", 'column "nothing"'),
         ("SELECT ? + 1", "parameter"),
         ("SELECT INTERVAL 1 DAY AS d", "cast it"),

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from marketpipe.domain.batches import BadRow, Batch, TickKind
+from marketpipe.domain.closing import Closing
 from marketpipe.errors import CorruptError
 from marketpipe.sources.base import (
     BATCH_ROWS,
     ByteStream,
-    Closing,
     PathOrStream,
     SourceCounts,
     checked_defaults,

@@ -16,13 +16,13 @@ from marketpipe.domain.batches import (
     TickKind,
     TradeBatch,
 )
+from marketpipe.domain.closing import Closing
 from marketpipe.domain.symbols import is_valid_symbol
 from marketpipe.domain.units import NULL_I64
 from marketpipe.errors import CorruptError, InputError, UsageError
 from marketpipe.sources.base import (
     BATCH_ROWS,
     ByteStream,
-    Closing,
     PathOrStream,
     SourceCounts,
     bad_row,

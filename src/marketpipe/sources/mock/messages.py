@@ -1,39 +1,37 @@
 """`CsvMessages`: a tick CSV as a live feed, one line one message."""
 
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from marketpipe.domain.batches import I64, Batch
+from marketpipe.domain.batches import I64
 from marketpipe.domain.records import CLOCK, DATA, NOT_SPLIT
-from marketpipe.domain.units import NANOS, NULL_I64
+from marketpipe.domain.units import NULL_I64
 from marketpipe.errors import CorruptError
-from marketpipe.sources.base import (
-    ByteStream,
-    Closing,
-    PathOrStream,
-    checked_defaults,
-    checked_symbols,
-)
+from marketpipe.sources.base import PathOrStream, checked_symbols
 from marketpipe.sources.csvfile import LineReader, Lines
 from marketpipe.sources.framing import WHOLE
-from marketpipe.sources.records import RecordBuilder, records_batch
+from marketpipe.sources.messagefile import MessageFile
+from marketpipe.sources.mock.receipt import LOOK_AHEAD, Receipts
+from marketpipe.sources.records import records_batch
 from marketpipe.sources.seconds import Seconds
 
 _KINDS: Final = (DATA, CLOCK)
 
 
-class CsvMessages(Closing):
+class CsvMessages(MessageFile):
     """Lines of a tick CSV as the messages of a feed; a `MessageSource`.
 
     A message is the line as it is, without the line feed that ends it; a frame holds one. The
     first record is a control record with the header line, from which `CsvParser` learns what
-    the columns hold; the last one marks the end. A message is received at its ``ts_recv_ns``,
-    or at its event time where there is none, or at the latest time before it if that is later
-    or its own cannot be read. `Seconds` says where the clock ticks. Lines keep the order of the
-    file. A line of more than 65,536 bytes is cut just past that length, which keeps it bad.
+    the columns hold; the last one marks the end. A message's own time is its ``ts_recv_ns``, or
+    its event time where there is none; `Receipts` says when it is received, and `Seconds` where
+    the clock ticks. Lines keep the order of the file. A line of more than 65,536 bytes is cut
+    just past that length, which keeps it bad.
 
     Parameters
     ----------
@@ -43,7 +41,7 @@ class CsvMessages(Closing):
     symbols : hand out only lines of these, and lines that cannot be read
     conn_id : number of the connection
     batch_lines : lines in a full batch
-    final_clock : end with a tick of the clock one second after the last line
+    final_clock : as in `MessageFile`
 
     Raises
     ------
@@ -63,17 +61,18 @@ class CsvMessages(Closing):
         batch_lines: int = 10_000,
         final_clock: bool = False,
     ) -> None:
-        checked_defaults(source, feed)
-        self._source = source
-        self._feed = feed
-        self._journal_id = journal_id
-        self._conn_id = conn_id
-        self._final_clock = final_clock
+        super().__init__(
+            origin,
+            source=source,
+            feed=feed,
+            journal_id=journal_id,
+            conn_id=conn_id,
+            final_clock=final_clock,
+        )
         self._seconds = Seconds()
-        self._latest: int | None = None
+        self._receipts = Receipts()
         self._started = 0
         self._frame_seq = 0
-        self._stream = ByteStream(origin)
         try:
             self._reader = LineReader(
                 self._stream,
@@ -86,20 +85,6 @@ class CsvMessages(Closing):
             self._stream.close()
             raise
 
-    @property
-    def source(self) -> str:
-        """What stands for the vendor."""
-        return self._source
-
-    @property
-    def journal_id(self) -> str:
-        """The journal that the records belong to."""
-        return self._journal_id
-
-    def close(self) -> None:
-        """Close the file, unless it was handed in open."""
-        self._stream.close()
-
     def records(self) -> Iterator[pa.RecordBatch]:
         """Yield batches of RECORDS, once.
 
@@ -109,33 +94,40 @@ class CsvMessages(Closing):
             The packed bytes end early or do not decode; every complete line before the damage
             has been yielded.
         """
-        damage: CorruptError | None = None
         try:
-            lines = self._reader.lines()
-            while damage is None:
-                try:
-                    piece = next(lines, None)
-                except CorruptError as error:
-                    damage = error
-                    break
-                if piece is None:
-                    break
-                if len(piece.payloads):
-                    yield from self._batches(piece)
+            for lines, times in self._received():
+                if self._frame_seq == 0:
+                    self._started = int(times[0])
+                    yield self._begin()
+                yield self._batch(lines, times)
         finally:
             self.close()
+        if self._frame_seq == 0:
+            yield self._begin()
+        builder = self._builder(self._started, self._frame_seq)
+        yield self._ended(builder, self._receipts.latest)
+
+    def _received(self) -> Iterator[tuple[Lines, I64]]:
+        """Yield lines with their times of receipt, for which some lines are read ahead."""
+        waiting: deque[tuple[Lines, I64]] = deque()
+        damage: CorruptError | None = None
+        try:
+            for lines in self._reader.lines():
+                if len(lines.payloads):
+                    waiting.append((lines, _own_times(lines)))
+                while sum(len(own) for _, own in islice(waiting, 1, None)) >= LOOK_AHEAD:
+                    yield self._next(waiting)
+        except CorruptError as error:
+            damage = error
+        while waiting:
+            yield self._next(waiting)
         if damage is not None:
             raise damage
-        if self._latest is None:
-            yield self._begin()
-        yield self._end()
 
-    def _batches(self, lines: Lines) -> Iterator[pa.RecordBatch]:
-        times = self._received(lines)
-        if self._frame_seq == 0:
-            self._started = int(times[0])
-            yield self._begin()
-        yield self._batch(lines, times)
+    def _next(self, waiting: deque[tuple[Lines, I64]]) -> tuple[Lines, I64]:
+        lines, own = waiting.popleft()
+        following = [np.empty(0, np.int64), *(times for _, times in waiting)]
+        return lines, self._receipts.of(own, np.concatenate(following))
 
     def _begin(self) -> pa.RecordBatch:
         facts = {
@@ -146,39 +138,9 @@ class CsvMessages(Closing):
             "quote": '"',
             "file": self._stream.name,
         }
-        builder = self._builder()
+        builder = self._builder(self._started)
         builder.add_control(facts, self._started)
         return builder.take()
-
-    def _end(self) -> pa.RecordBatch:
-        builder = self._builder()
-        latest = self._latest or 0
-        builder.add_control({"event": "disconnected"}, latest)
-        if self._final_clock:
-            builder.add_clock(latest + NANOS)
-        return builder.take()
-
-    def _builder(self) -> RecordBuilder:
-        return RecordBuilder(
-            source=self._source,
-            feed=self._feed,
-            stream=self._stream.name,
-            conn_id=self._conn_id,
-            conn_started_ns=self._started,
-            next_frame=self._frame_seq,
-        )
-
-    def _received(self, lines: Lines) -> I64:
-        """Return times of receipt: own ones where they can be read, and never stepping back."""
-        times = np.full(len(lines.payloads), NULL_I64, np.int64)
-        times[lines.place] = _own_times(lines.batch)
-        if self._latest is None:
-            readable = times[times != NULL_I64]
-            self._latest = int(readable[0]) if len(readable) else 0
-        times[0] = max(int(times[0]), self._latest)
-        times = np.maximum.accumulate(times)
-        self._latest = int(times[-1])
-        return times
 
     def _batch(self, lines: Lines, times: I64) -> pa.RecordBatch:
         count = len(times)
@@ -214,11 +176,15 @@ class CsvMessages(Closing):
         )
 
 
-def _own_times(batch: Batch) -> I64:
-    if batch.ts_recv is None:
-        return batch.ts_event
-    own: I64 = np.where(batch.ts_recv == NULL_I64, batch.ts_event, batch.ts_recv)
-    return own
+def _own_times(lines: Lines) -> I64:
+    """Return the time of receipt that each line bears, else of its event; null if unreadable."""
+    batch = lines.batch
+    own = batch.ts_event
+    if batch.ts_recv is not None:
+        own = np.where(batch.ts_recv == NULL_I64, own, batch.ts_recv)
+    times = np.full(len(lines.payloads), NULL_I64, np.int64)
+    times[lines.place] = own
+    return times
 
 
 def _with_empty(payloads: pa.Array, row: I64) -> pa.Array:

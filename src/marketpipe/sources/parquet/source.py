@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marketpipe.domain.batches import Batch, SourceCounts, TickKind
+from marketpipe.domain.closing import Closing
 from marketpipe.domain.tables import TableReader
 from marketpipe.errors import CorruptError, InputError
-from marketpipe.sources.base import BATCH_ROWS, Closing, checked_defaults, checked_symbols
+from marketpipe.sources.base import BATCH_ROWS, checked_defaults, checked_symbols
 
 
 class ParquetSource(Closing):

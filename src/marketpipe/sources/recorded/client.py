@@ -5,9 +5,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from marketpipe.domain.units import MAX_TS_NS, NANOS
+from marketpipe.domain.units import MAX_TS_NS
 from marketpipe.errors import InputError
-from marketpipe.sources.base import ByteStream, Closing, PathOrStream, checked_defaults
+from marketpipe.sources.base import PathOrStream
+from marketpipe.sources.messagefile import MessageFile
 from marketpipe.sources.records import RecordBuilder
 from marketpipe.sources.seconds import Seconds
 
@@ -17,7 +18,7 @@ MAX_FRAME_BYTES: Final = 1 << 24
 _READ_BYTES: Final = 1 << 18
 
 
-class Recording(Closing):
+class Recording(MessageFile):
     """Frames of a recorded feed, plain, gzip or zstd; a `MessageSource`.
 
     A line is the time of receipt in ns since the epoch (UTC), a blank, and the frame as text.
@@ -34,7 +35,7 @@ class Recording(Closing):
     conn_id : number of the connection
     symbol_of : names the symbol of one message, "" where it has none
     batch_records : a batch is handed out when it has so many
-    final_clock : end with a tick of the clock one second after the last frame
+    final_clock : as in `MessageFile`
 
     Raises
     ------
@@ -56,29 +57,16 @@ class Recording(Closing):
         batch_records: int = 10_000,
         final_clock: bool = False,
     ) -> None:
-        checked_defaults(source, feed)
-        self._source = source
-        self._feed = feed
-        self._journal_id = journal_id or source
-        self._conn_id = conn_id
-        self._symbol_of = symbol_of
+        super().__init__(
+            origin,
+            source=source,
+            feed=feed,
+            journal_id=journal_id or source,
+            conn_id=conn_id,
+            symbol_of=symbol_of,
+            final_clock=final_clock,
+        )
         self._batch_records = batch_records
-        self._final_clock = final_clock
-        self._stream = ByteStream(origin)
-
-    @property
-    def source(self) -> str:
-        """The recorded vendor."""
-        return self._source
-
-    @property
-    def journal_id(self) -> str:
-        """The journal that the records belong to."""
-        return self._journal_id
-
-    def close(self) -> None:
-        """Close the file, unless it was handed in open."""
-        self._stream.close()
 
     def records(self) -> Iterator[pa.RecordBatch]:
         """Yield batches of RECORDS, once.
@@ -111,20 +99,10 @@ class Recording(Closing):
         finally:
             self.close()
         if builder is not None:
-            builder.add_control({"event": "disconnected"}, latest)
-            if self._final_clock:
-                builder.add_clock(latest + NANOS)
-            yield builder.take()
+            yield self._ended(builder, latest or None)
 
     def _begin(self, started_ns: int) -> RecordBuilder:
-        builder = RecordBuilder(
-            source=self._source,
-            feed=self._feed,
-            stream=self._stream.name,
-            conn_id=self._conn_id,
-            conn_started_ns=started_ns,
-            symbol_of=self._symbol_of,
-        )
+        builder = self._builder(started_ns)
         builder.add_control({"event": "connected", "recording": self._stream.name}, started_ns)
         return builder
 
