@@ -30,8 +30,8 @@ def lake(
         str | None, typer.Argument(help="Which table, such as bars; usage tells of all.")
     ] = None,
     horizon_hours: Annotated[
-        int, typer.Option(min=1, max=168, help="vacuum: longest that a reader holds old files.")
-    ] = 168,
+        int, typer.Option(min=1, max=24, help="vacuum: longest that a reader holds old files.")
+    ] = 24,
     before: Annotated[
         str | None,
         typer.Option(help="drop: days before this one; default: lake.retention_days ago."),

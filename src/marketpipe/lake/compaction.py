@@ -87,7 +87,7 @@ def vacuum(table: LakeTable, *, horizon_hours: int = HORIZON_HOURS, wait: bool =
 
     Parameters
     ----------
-    horizon_hours : longest that a reader may still use a list of files, 1 to 168
+    horizon_hours : longest that a reader may still use a list of files, 1 to 24
 
     Returns
     -------

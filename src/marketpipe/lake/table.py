@@ -24,7 +24,7 @@ Predicate: TypeAlias = Sequence[tuple[str, str, Value | Sequence[Value]]]
 """Conditions that all hold: (partition column, ``= != < <= > >= in`` or ``not in``, value)."""
 
 ROW_GROUP: Final = 65_536
-HORIZON_HOURS: Final = 168
+HORIZON_HOURS: Final = 24
 """Longest that a reader may hold a list of files; removed files are remembered that long."""
 
 _REOPEN_AFTER: Final = 20
