@@ -14,6 +14,13 @@
     ├── EngineError           the bar engine refuses to go on
     │   ├── BarOverflowError  a sum no longer fits its column
     │   └── StateError        saved state that does not belong to this engine
+    ├── VendorError           a vendor, or the way to it, fails; the command line exits 3
+    │   ├── ConnectError      what answers is not the vendor, or not in its words
+    │   │   └── UnreachableError  nothing answers, or it hung up: waiting may mend it
+    │   ├── AuthError         the keys are missing or wrong
+    │   ├── EntitlementError  the plan does not include what was asked
+    │   ├── RateLimitError    more requests or connections than the plan allows
+    │   └── RefusedError      it calls what was asked wrong
     └── StorageError          what keeps the data fails; the command line exits 3
         ├── JournalError      a journal cannot be written or read
         ├── LakeError         a table of the lake cannot be written or read
@@ -73,6 +80,34 @@ class StateError(EngineError):
 
 class SeriesError(UsageError):
     """A read that names no series, or more than one; the message lists the choices."""
+
+
+class VendorError(MarketPipeError):
+    """A vendor of data, or the way to it, fails; no message ever holds a key."""
+
+
+class ConnectError(VendorError):
+    """What answers is not the vendor, or does not speak as it does; waiting mends nothing."""
+
+
+class UnreachableError(ConnectError):
+    """Nothing answers, or it hung up; waiting may mend it."""
+
+
+class AuthError(VendorError):
+    """The keys for a vendor are missing or wrong."""
+
+
+class EntitlementError(VendorError):
+    """The plan with a vendor does not include what was asked."""
+
+
+class RateLimitError(VendorError):
+    """A vendor was asked more often, or holds more connections, than the plan allows."""
+
+
+class RefusedError(VendorError):
+    """A vendor calls what was asked wrong; asking again would not help."""
 
 
 class StorageError(MarketPipeError):

@@ -19,6 +19,9 @@ CONTROL: Final = "control"
 CLOCK: Final = "clock"
 """A tick of the clock; its ``ts_recv`` moves the watermark, its payload is empty."""
 
+HISTORY: Final = "rest/"
+"""How the ``stream`` of a message begins that a vendor's history gave: it fills a gap."""
+
 NOT_SPLIT: Final = -1
 """``msg_index`` of a frame that could not be split: the record is the whole frame."""
 

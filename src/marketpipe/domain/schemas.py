@@ -178,6 +178,10 @@ CORRECTIONS: Final = _canonical(
     ],
 )
 
+REPLACED: Final = "incorrect"
+"""``action`` of a cancel by a vendor's history that says only that another trade took the place
+of this one. Where a correction of the same trade is known, which says by what, it says nothing."""
+
 QUARANTINE: Final = pa.schema(
     [
         _field("source", pa.string(), nullable=False),

@@ -1,12 +1,12 @@
 """Cancels and corrections: what is left of a trade, whatever order the messages came in.
 
-Per identity they form a semilattice: cancel > latest correction > original. A correction names
-the trade it replaces and the id of the new one, so corrections form chains; a chain is one trade,
-which happened when its first admitted member did. "Latest" is by the time that the message bears;
-where two bear the same, by what they say, never by which came first.
+Per identity they form a semilattice: cancel > latest correction > replaced > original. A
+correction names the trade it replaces and the id of the new one, so corrections form chains; a
+chain is one trade, which happened when its first admitted member did. "Latest" is by the time
+that the message bears; where two bear the same, by what they say, never by which came first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -41,6 +41,7 @@ class Correction:
     ts_event : ns, the time the message bears
     offset : its record of the journal
     known_at : ns, when it became known
+    is_replaced : whether it is a cancel whose action is `marketpipe.domain.schemas.REPLACED`
     """
 
     kind: CorrectionKind
@@ -52,6 +53,7 @@ class Correction:
     ts_event: int
     offset: int
     known_at: int
+    is_replaced: bool = False
 
     @property
     def order(self) -> tuple[int, str, Content]:
@@ -63,12 +65,13 @@ class Correction:
         return [
             self.kind, [*self.scope.stream, *self.scope[1:]], self.date, self.trade_id,
             self.new_trade_id, self.content, self.ts_event, self.offset, self.known_at,
+            self.is_replaced,
         ]  # fmt: skip
 
     @classmethod
     def from_json(cls, value: list[Any]) -> "Correction":
         """Read what `to_json` returned."""
-        kind, names, date, trade_id, new_id, content, ts_event, offset, known_at = value
+        kind, names, date, trade_id, new_id, content, ts_event, offset, known_at, *more = value
         return cls(
             kind=kind,
             scope=Scope(StreamKey(*names[:3]), names[3], names[4]),
@@ -79,6 +82,8 @@ class Correction:
             ts_event=ts_event,
             offset=offset,
             known_at=known_at,
+            # States of before there was history to fill gaps do not have it.
+            is_replaced=any(more),
         )
 
 
@@ -119,6 +124,12 @@ class _Day:
                 if new not in found and self.older[new][1] == member
             ]
         return tuple(found)
+
+
+def _cancels(said: Collection[Correction]) -> bool:
+    """Tell whether messages about one id cancel it."""
+    is_corrected = any(c.kind == "correction" for c in said)
+    return any(c.kind == "cancel" and not (c.is_replaced and is_corrected) for c in said)
 
 
 class CorrectionBook:
@@ -184,11 +195,12 @@ class CorrectionBook:
         if day is None or not (trade_id in day.of or trade_id in day.older):
             return AS_IT_CAME
         chain = day.chain(trade_id)
-        if any(c.kind == "cancel" for member in chain for c in day.of.get(member, ())):
+        if any(_cancels(day.of.get(member, ())) for member in chain):
             return GONE
         if next((m for m in chain if m in day.admitted), trade_id) != trade_id:
             return GONE
-        last = max((c for member in chain for c in day.of.get(member, ())), key=lambda c: c.order)
+        said = (c for member in chain for c in day.of.get(member, ()) if c.kind == "correction")
+        last = max(said, key=lambda c: c.order)
         return Verdict(True, last.content)
 
     def waiting(self) -> Iterator[Correction]:

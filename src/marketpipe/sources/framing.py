@@ -71,7 +71,7 @@ def split(frame: bytes, encoding: Encoding = "json") -> Split:
     if join(payloads, envelope) == frame:
         return Split(payloads, envelope)
     gaps = _json_gaps(frame, payloads) if encoding == "json" else _msgpack_gaps(frame, payloads)
-    envelope = _GAPS + _encode_gaps(gaps)
+    envelope = envelope_of(gaps)
     if join(payloads, envelope) != frame:
         return Split([frame], WHOLE)
     return Split(payloads, envelope)
@@ -97,6 +97,18 @@ def join(payloads: "list[bytes | Raw]", envelope: bytes) -> bytes:
             pairs = zip(gaps[1:], payloads, strict=True)
             return gaps[0] + b"".join(bytes(payload) + gap for gap, payload in pairs)
     raise ValueError(f"envelope was {envelope[:40]!r}, which is none of {len(payloads)} messages")
+
+
+def envelope_of(gaps: list[bytes]) -> bytes:
+    """Make the envelope of messages with these bytes before, between and behind them."""
+    return _GAPS + _encode_gaps(gaps)
+
+
+def json_gaps(split: Split) -> list[bytes]:
+    """Return the bytes before, between and behind the messages of a JSON frame that was split."""
+    if split.envelope != PLAIN_JSON:
+        return _decode_gaps(split.envelope[1:])
+    return [b"[", *[b","] * (len(split.payloads) - 1), b"]"]
 
 
 def _json_gaps(frame: bytes, payloads: "list[bytes | Raw]") -> list[bytes]:

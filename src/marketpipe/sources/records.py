@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketpipe.domain.batches import I64, Arrival
-from marketpipe.domain.records import CLOCK, CONTROL, DATA, NOT_SPLIT, RECORDS
-from marketpipe.sources.framing import WHOLE, Encoding, join, split
+from marketpipe.domain.records import CLOCK, CONTROL, DATA, NOT_SPLIT, RECORDS, STORED
+from marketpipe.sources.framing import WHOLE, Encoding, Split, join, split
 
 _KINDS: Final = (DATA, CONTROL, CLOCK)
 
@@ -40,6 +40,7 @@ class RecordBuilder:
         symbol_of: Callable[[Any], str] | None = None,
         next_frame: int = 0,
     ) -> None:
+        self.stream = stream
         self._names = {"source": source, "feed": feed, "stream": stream}
         self._conn = {"conn_id": conn_id, "conn_started_ns": conn_started_ns}
         self._symbol_of = symbol_of
@@ -65,9 +66,18 @@ class RecordBuilder:
         payloads, envelope = split(frame, encoding)
         if self._symbol_of is not None:
             self._symbols += map(self._symbol_of, payloads)
+        else:
+            self._symbols += [""] * len(payloads)
         self._add(0, payloads, envelope, len(frame), ts_recv_ns)
         self._frame_seq += 1
         return len(payloads)
+
+    def add_split(self, frame: Split, symbols: list[str], length: int, ts_recv_ns: int) -> int:
+        """Add a frame of ``length`` bytes that is split already, and the symbol of each message."""
+        self._symbols += symbols
+        self._add(0, frame.payloads, frame.envelope, length, ts_recv_ns)
+        self._frame_seq += 1
+        return len(frame.payloads)
 
     def add_control(self, facts: Mapping[str, Any], ts_recv_ns: int) -> None:
         """Add a control record: ``facts`` as a JSON object, its keys in the order given."""
@@ -79,8 +89,7 @@ class RecordBuilder:
 
     def _add_single(self, kind: int, payload: bytes, ts_recv_ns: int) -> None:
         # Not a frame, and so without a number of its own: frame_seq is that of the next frame.
-        if self._symbol_of is not None:
-            self._symbols.append("")
+        self._symbols.append("")
         self._add(kind, [payload], WHOLE, len(payload), ts_recv_ns)
 
     def _add(
@@ -110,7 +119,6 @@ class RecordBuilder:
         first = np.full(count, -1, np.int64)
         first[begins] = np.arange(len(begins))
         envelopes = pa.array(self._envelopes, pa.binary())
-        symbols = pa.array(self._symbols, pa.string()) if self._symbols else None
         batch = records_batch(
             count,
             {
@@ -119,7 +127,7 @@ class RecordBuilder:
                 "kind": pa.array(_KINDS).take(
                     pa.array(np.repeat(np.array(self._kinds, np.int8), counts))
                 ),
-                "symbol": pa.repeat("", count) if symbols is None else symbols,
+                "symbol": pa.array(self._symbols, pa.string()),
                 "frame_seq": np.repeat(np.array(self._seqs, np.int64), counts),
                 "msg_index": index.astype(np.int32),
                 "frame_len": np.repeat(np.array(self._lengths, np.int32), counts),
@@ -141,6 +149,13 @@ def records_batch(count: int, columns: Mapping[str, Any]) -> pa.RecordBatch:
             column = pa.repeat(pa.scalar(column, field.type), count)
         arrays.append(column if isinstance(column, pa.Array) else pa.array(column, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=RECORDS)
+
+
+def as_stored(records: pa.RecordBatch, journal_id: str, first: int) -> pa.RecordBatch:
+    """Give RECORDS offsets from ``first`` on, as the journal of that name would."""
+    offsets = pa.array(np.arange(first, first + len(records)))
+    names = pa.repeat(journal_id, len(records))
+    return pa.RecordBatch.from_arrays([names, offsets, *records.columns], schema=STORED)
 
 
 def frames_of(records: pa.RecordBatch | pa.Table) -> Iterator[bytes]:

@@ -33,15 +33,23 @@ _Identity: TypeAlias = tuple[_Scope, int, str]
 
 _MESSAGES: Final = """
 CREATE TEMP TABLE messages AS
-SELECT "offset" AS row, source, feed, j ->> '$.T' AS kind, coalesce(j ->> '$.S', '') AS symbol,
+SELECT "offset" AS row, source, feed, said AS kind, coalesce(about, '') AS symbol,
        instant_ns(j ->> '$.t') AS ts, coalesce(j ->> '$.x', '') AS venue,
        coalesce(j ->> '$.z', '') AS tape,
        coalesce(j ->> '$.i', j ->> '$.oi', '') AS trade_id, j ->> '$.ci' AS new_id,
-       words(CASE WHEN j ->> '$.T' = 'c' THEN j -> '$.cc' ELSE j -> '$.c' END) AS conditions,
-       exact_decimal(CASE WHEN j ->> '$.T' = 'c' THEN j ->> '$.cp' ELSE j ->> '$.p' END) AS price,
-       exact_decimal(CASE WHEN j ->> '$.T' = 'c' THEN j ->> '$.cs' ELSE j ->> '$.s' END) AS size
-FROM (SELECT *, decode(payload)::JSON AS j FROM records WHERE kind = 'data')
-WHERE j ->> '$.T' IN ('t', 'x', 'c')
+       words(CASE WHEN said = 'c' THEN j -> '$.cc' ELSE j -> '$.c' END) AS conditions,
+       exact_decimal(CASE WHEN said = 'c' THEN j ->> '$.cp' ELSE j ->> '$.p' END) AS price,
+       exact_decimal(CASE WHEN said = 'c' THEN j ->> '$.cs' ELSE j ->> '$.s' END) AS size
+FROM (
+    SELECT *, CASE WHEN stream LIKE 'rest/%' THEN symbol ELSE j ->> '$.S' END AS about,
+           CASE WHEN stream NOT LIKE 'rest/%' THEN j ->> '$.T'
+                WHEN stream <> 'rest/trades' OR symbol = '' THEN NULL
+                WHEN coalesce(j ->> '$.u', '') IN ('', 'corrected') THEN 't'
+                WHEN coalesce(j ->> '$.i', '') = '' THEN NULL
+                WHEN j ->> '$.u' = 'canceled' THEN 'x'
+                WHEN j ->> '$.u' = 'incorrect' THEN 'r' END AS said
+    FROM (SELECT *, decode(payload)::JSON AS j FROM records WHERE kind = 'data')
+) WHERE said IN ('t', 'x', 'c', 'r')
 """
 _WORDS: Final = """
 CREATE MACRO words(list) AS coalesce(
@@ -56,7 +64,10 @@ _USABLE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """One cancel or correction, under the session date of the trade that it names."""
+    """One cancel or correction, under the session date of the trade that it names.
+
+    ``kind`` is ``c``, ``x``, or ``r``: a history says that some other trade took its place.
+    """
 
     kind: str
     ts: int
@@ -79,8 +90,9 @@ def bars_of_messages(
 
     Parameters
     ----------
-    records : columns ``kind, offset, source, feed, payload`` of `marketpipe.domain.records.STORED`;
-        payloads are Alpaca's messages in JSON; read once
+    records : columns ``kind, offset, source, feed, stream, symbol, payload`` of
+        `marketpipe.domain.records.STORED`; payloads are Alpaca's messages in JSON, or where
+        ``stream`` begins with ``rest/`` elements of its history; read once
     timeframes : ``<n><s|m|h|d>``
     watermark_ns : only bars with ``ts_close`` at or below it, ns
     rules : ``plain`` or ``alpaca-v1``
@@ -209,12 +221,14 @@ def _judged(
     for paths in chains.values():
         members = [path[-1] for path in sorted(paths, key=lambda path: (len(path), path))]
         mine = [m for m in said if m.old in members]
-        cancelled = any(m.kind == "x" for m in mine)
+        fixes = [m for m in mine if m.kind == "c"]
+        fixed = {m.old for m in fixes}
+        cancelled = any(m.kind == "x" or (m.kind == "r" and m.old not in fixed) for m in mine)
         first = next((i for i in members if (scope, date, i) in seen), None)
         for member in members:
             gone = cancelled or member != first
-            last = max((m.ts, m.new, m.content) for m in mine)[2]
-            yield (*scope, date, member, gone, *((None,) * 3 if gone else last))
+            last = () if gone else max((m.ts, m.new, m.content) for m in fixes)[2]
+            yield (*scope, date, member, gone, *(last or (None,) * 3))
 
 
 def _path(trade_id: str, parents: dict[str, tuple[int, str]]) -> tuple[str, ...]:

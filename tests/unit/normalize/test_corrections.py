@@ -1,6 +1,7 @@
 """The book of cancels and corrections: one verdict whatever order the messages came in."""
 
 import json
+from dataclasses import replace
 from itertools import permutations
 
 from marketpipe.domain.batches import StreamKey
@@ -138,3 +139,19 @@ def test_save_and_load_through_json_gives_the_same_book() -> None:
     again = CorrectionBook.load(json.loads(json.dumps(book.save())))
     assert again.save() == book.save()
     assert again.verdict(SCOPE, DATE, "1") == GONE
+
+
+def test_verdict_of_a_replaced_trade_is_the_correction_where_that_is_known() -> None:
+    # A stream says that 1 became 2; a history, that 1 was replaced, and has 2 as a trade.
+    replaced = replace(fix("1", None, 0, 100), is_replaced=True)
+    for order in permutations([fix("1", "2", 5, 1), replaced, fix("2", "3", 6, 2)]):
+        book = book_of(*order, admitted=("1", "2"))
+        assert book.verdict(SCOPE, DATE, "1") == Verdict(True, Content(6, 1, "@"))
+        assert book.verdict(SCOPE, DATE, "2") == GONE
+        saved = json.loads(json.dumps(book.save()))
+        assert CorrectionBook.load(saved).save() == book.save()
+    alone = book_of(replaced, admitted=("1", "2"))
+    assert alone.verdict(SCOPE, DATE, "1") == GONE
+    assert alone.verdict(SCOPE, DATE, "2") == AS_IT_CAME
+    cancelled = book_of(fix("1", "2", 5, 1), replaced, fix("2", None, 0, 3))
+    assert cancelled.verdict(SCOPE, DATE, "1") == GONE

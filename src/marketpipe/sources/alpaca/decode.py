@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -47,6 +47,14 @@ def symbol_reader(encoding: Encoding) -> Callable[[Any], str]:
             return ""
 
     return symbol_of
+
+
+class Fault(NamedTuple):
+    """What an unreadable message is: its kind; reason and key are "" where it is only unknown."""
+
+    kind: str
+    reason: str = ""
+    field: str = ""
 
 
 class _Valid(dict[str, str]):
@@ -96,13 +104,20 @@ def _decode_alone(payload: bytes) -> wire.Message | None:
 
 
 def unreadable(
-    data: pa.RecordBatch, payloads: list[bytes], places: list[int], unparsed: Counter[str]
+    data: pa.RecordBatch,
+    payloads: list[bytes],
+    places: list[int],
+    unparsed: Counter[str],
+    fault_of: Callable[[pa.RecordBatch, int], Fault | None],
 ) -> list[BadRow]:
-    """Count messages of unknown kinds; return the faults of the others."""
+    """Count messages of unknown kinds; return the faults of the others.
+
+    ``fault_of`` says what is wrong with a row that is no message of a stream, None of others.
+    """
     bad = []
     for place in places:
         payload = payloads[place]
-        kind, reason, field = _fault(payload)
+        kind, reason, field = fault_of(data, place) or _fault(payload)
         if reason:
             bad.append(bad_row(data.column("offset")[place].as_py(), reason, field, payload))
         else:
@@ -110,22 +125,22 @@ def unreadable(
     return bad
 
 
-def _fault(payload: bytes) -> tuple[str, str, str]:
+def _fault(payload: bytes) -> Fault:
     """Return the kind of a message that does not decode, and the reason and key of its fault."""
     packed = is_packed(payload)
     text = _msgpack_text if packed else _json_text
     try:
         head = (_msgpack_head if packed else _json_head)(payload)
     except DECODE_ERRORS:
-        return "", "bad_record", ""
+        return Fault("", "bad_record")
     try:
         kind = text(head.kind)
     except DECODE_ERRORS:
-        return "", "bad_record" if head.kind else "missing_value", "T"
+        return Fault("", "bad_record" if head.kind else "missing_value", "T")
     if kind not in _KNOWN:
-        return kind, "", ""
+        return Fault(kind)
     try:
         text(head.symbol)
     except DECODE_ERRORS:
-        return kind, "bad_symbol" if head.symbol else "missing_value", "S"
-    return kind, "bad_record", ""
+        return Fault(kind, "bad_symbol" if head.symbol else "missing_value", "S")
+    return Fault(kind, "bad_record")

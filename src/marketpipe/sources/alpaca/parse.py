@@ -25,6 +25,7 @@ from marketpipe.sources.alpaca import tables, wire
 from marketpipe.sources.alpaca.codes import Streams, TextCodes, int32s
 from marketpipe.sources.alpaca.decode import decode_all, unreadable
 from marketpipe.sources.alpaca.groups import Group, strings
+from marketpipe.sources.alpaca.history import decode_mixed, fault_of, is_history
 from marketpipe.sources.alpaca.quick import Met, QuickTrades, joined
 from marketpipe.sources.alpaca.values import condition_text
 from marketpipe.sources.parsed import Parsed
@@ -50,6 +51,9 @@ _SIDES: Final = {None: 0, "": 0, "-": 0, "B": 1, "S": 2}
 
 class AlpacaParser:
     """Reads what Alpaca's stock and crypto streams send, JSON or msgpack; see `MessageParser`.
+
+    Records whose ``stream`` begins with ``rest/`` are elements of pages of history; the same trade
+    reads alike, however it came.
 
     Prices and sizes are exact: JSON numbers are read as text, and a float of msgpack stands for
     its shortest decimal. A trade id that is a whole number of int64 is kept as such.
@@ -80,15 +84,20 @@ class AlpacaParser:
     def parse(self, records: pa.RecordBatch) -> Parsed:
         """Parse rows of STORED, in journal order; records other than data are passed over."""
         is_data = pc.equal(records.column("kind"), DATA)
-        quick = self._quick.read(records, is_data, self._streams)
+        past = is_history(records)
+        live = is_data if past is None else pc.and_not(is_data, past)
+        quick = self._quick.read(records, live, self._streams)
         if quick is not None:
             is_data = pc.and_not(is_data, pa.array(quick.usual))
         data = records if pc.all(is_data).as_py() else records.filter(is_data)
         payloads: list[bytes] = data.column("payload").to_pylist()
-        messages, packed = decode_all(payloads)
+        if past is None:
+            messages, packed = decode_all(payloads)
+        else:
+            messages, packed = decode_mixed(data, payloads, np.asarray(past.filter(is_data)))
         places = _by_type(messages)
         unparsed: Counter[str] = Counter()
-        bad = unreadable(data, payloads, places.pop(type(None), []), unparsed)
+        bad = unreadable(data, payloads, places.pop(type(None), []), unparsed, fault_of)
         groups = {kind: _group(data, messages, packed, at) for kind, at in places.items()}
         self._meet(groups, [] if quick is None else quick.new_streams)
         for kind, name in _CONTROLS.items():

@@ -119,7 +119,8 @@ def bars(kind: str, timeframe: str) -> Callable[[Group], pa.Table]:
                 "ts_open": ts,
                 **{name: prices(column) for name, column in own.items()},
                 "volume": _wide(group, "volume", "v"),
-                "vwap": _wide(group, "vwap", "vw"),
+                # A quotient that the vendor rounded already, of crypto to ten decimals.
+                "vwap": _wide(group, "vwap", "vw", rounded=True),
                 "trade_count": _counts(group),
             },
         )
@@ -224,8 +225,8 @@ def _levels(group: Group, places: list[Any]) -> tuple[I64, I64, Any]:
     return columns[0], columns[1], fine
 
 
-def _wide(group: Group, name: str, key: str) -> pa.Array:
-    column, reasons = values.wide_decimals(group.of(name), group.packed)
+def _wide(group: Group, name: str, key: str, *, rounded: bool = False) -> pa.Array:
+    column, reasons = values.wide_decimals(group.of(name), group.packed, rounded=rounded)
     for code in np.unique(reasons).tolist():
         if code not in (OK, MISSING_VALUE):
             group.refuse_where(reasons == code, REASONS[code], key)

@@ -1,7 +1,7 @@
 """Raw values of Alpaca's messages, JSON or msgpack, to columns of integers and texts."""
 
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -22,6 +22,8 @@ FIRST_PACKED: Final = 0x80
 Packed: TypeAlias = "list[bool] | None"
 """Which messages of a group are msgpack; None if none is."""
 
+_NANO: Final = Decimal("1e-9")
+_WIDE: Final = Context(prec=40)
 _EXACT_BELOW: Final = 4_000_000.0
 _number = msgspec.msgpack.Decoder(float).decode
 _from_msgpack = msgspec.msgpack.Decoder().decode
@@ -63,10 +65,15 @@ def instants(raws: Sequence[Raw], packed: Packed) -> tuple[I64, I8]:
     return np.array([ns for _, ns in read], np.int64), np.array([r for r, _ in read], np.int8)
 
 
-def wide_decimals(raws: Sequence[Raw], packed: Packed) -> tuple[list[Decimal | None], I8]:
-    """Read numbers of up to 29 whole digits and nine decimals, as DECIMAL(38,9) has them."""
+def wide_decimals(
+    raws: Sequence[Raw], packed: Packed, *, rounded: bool = False
+) -> tuple[list[Decimal | None], I8]:
+    """Read numbers of up to 29 whole digits and nine decimals, as DECIMAL(38,9) has them.
+
+    More decimals are below the resolution, or if ``rounded`` are rounded, half to even.
+    """
     read = [
-        _wide(bytes(_number_text(raw) if packed is not None and packed[k] else raw))
+        _wide(bytes(_number_text(raw) if packed is not None and packed[k] else raw), rounded)
         for k, raw in enumerate(raws)
     ]
     return [value for _, value in read], np.array([reason for reason, _ in read], np.int8)
@@ -164,7 +171,7 @@ def _instant_text(raw: Raw) -> bytes:
     return f'"{format_ns(ts_ns)}"'.encode()
 
 
-def _wide(text: bytes) -> tuple[int, Decimal | None]:
+def _wide(text: bytes, rounded: bool) -> tuple[int, Decimal | None]:
     if text in (b"", b"null"):
         return reasons.MISSING_VALUE, None
     try:
@@ -182,5 +189,9 @@ def _wide(text: bytes) -> tuple[int, Decimal | None]:
     if spare <= 0:
         return reasons.OK, value
     if any(digits[-spare:]):
+        if rounded:
+            value = value.quantize(_NANO, ROUND_HALF_EVEN, _WIDE)
+            fits = value.adjusted() < 29
+            return (reasons.OK, value) if fits else (reasons.OUT_OF_RANGE, None)
         return reasons.BELOW_RESOLUTION, None
     return reasons.OK, Decimal((sign, digits[:-spare], -9))
