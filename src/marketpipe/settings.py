@@ -25,10 +25,15 @@ NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "INGESTION_MODE": ("stream", "mode"),
     "SYMBOLS": ("stream", "symbols"),
     "CRYPTO_SYMBOLS": ("stream", "crypto_symbols"),
+    "APCA_API_KEY_ID": ("alpaca", "key"),
+    "APCA_API_SECRET_KEY": ("alpaca", "secret"),
+    "ALPACA_API_KEY": ("alpaca", "key"),
+    "ALPACA_SECRET_KEY": ("alpaca", "secret"),
 }
 """Environment variables with names of their own; the rest is ``MARKETPIPE_<SECTION>__<KEY>``."""
 
 _SEPARATOR: Final = "__"
+_SECRETS: Final = (["database_url"], ["alpaca", "key"], ["alpaca", "secret"])
 
 
 def _items(value: object) -> object:
@@ -90,6 +95,27 @@ class StreamSettings(_Section):
     """How long after its end a bar waits for late messages."""
 
 
+class AlpacaSettings(_Section):
+    """``alpaca``: how to get at Alpaca's market data."""
+
+    key: SecretStr | None = None
+    secret: SecretStr | None = None
+    """Of Alpaca's dashboard."""
+    feed: Literal["iex", "sip", "delayed_sip", "test"] = "iex"
+    """Of stocks; ``sip`` needs a plan that includes it."""
+    location: str = "us"
+    """Of crypto."""
+    channels: Words | None = None
+    """Of stocks and crypto; none: all that there are."""
+    encoding: Literal["msgpack", "json"] = "msgpack"
+    stream_url: str = "wss://stream.data.alpaca.markets"
+    rest_url: str = "https://data.alpaca.markets"
+    clock: str | None = None
+    """Address of the clock to go by, as a simulator publishes it; none: the system's."""
+    silence_seconds: float = Field(default=30.0, gt=0)
+    """Silence that is never suspicious."""
+
+
 class LogSettings(_Section):
     """``log``: what is said on standard error."""
 
@@ -112,6 +138,7 @@ class Settings(_Section):
     journal: JournalSettings = JournalSettings()
     lake: LakeSettings = LakeSettings()
     stream: StreamSettings = StreamSettings()
+    alpaca: AlpacaSettings = AlpacaSettings()
     log: LogSettings = LogSettings()
 
 
@@ -224,7 +251,7 @@ def _told(error: ValidationError, merged: Mapping[str, Any]) -> str:
     value: Any = merged
     for key in keys:
         value = value[key] if isinstance(value, Mapping) and key in value else value
-    was = "" if keys[:1] == ["database_url"] else f"was '{value}'; "
+    was = "" if keys in _SECRETS else f"was '{value}'; "
     return f"settings: {path}: {was}{first['msg']}; environment variable {_variable(keys)}"
 
 

@@ -11,12 +11,14 @@ from marketpipe.bars.events import NO_EVENTS, BarEvents
 from marketpipe.bars.grid import SessionGrid, uses_table
 from marketpipe.bars.layout import (
     ALL_NON_ZERO,
+    BACKFILL,
     CLOCK,
     EMIT,
     EVENT_TIME,
     GRACE,
     I64_MAX,
     I64_MIN,
+    LATE,
     MODE,
     N_OUT,
     RECEIPT_TIME,
@@ -161,8 +163,12 @@ class BarEngine(BarLedger):
         return self._apply(ticks)
 
     def _apply(self, ticks: Ticks) -> BarEvents:
+        self._put(ticks)
+        return self._events(np.unique(ticks.stream) if self._callbacks else None)
+
+    def _put(self, ticks: Ticks) -> None:
         if not len(ticks):
-            return NO_EVENTS
+            return
         self._name(ticks.streams)
         self._see(int(ticks.ts_event.min()), int(ticks.ts_event.max()))
         if (ticks.flags != PLAIN).any():
@@ -173,6 +179,26 @@ class BarEngine(BarLedger):
             self._shards[0].apply(columns)
         else:
             list(self._pool.map(lambda shard: shard.apply(columns), self._shards))
+
+    def backfill(self, ticks: Ticks) -> BarEvents:
+        """Take ticks that fill a gap, all known at once; return what they revised.
+
+        The bars are those of `apply`, but a confirmed one gets a single revision, of the cause
+        ``backfill``, and none of the ticks counts as late.
+
+        Raises
+        ------
+        EngineError
+            If the watermark is not that of a clock: ticks that confirm bars fill no gap.
+        """
+        if self.watermark != "clock":
+            raise EngineError(f"backfill: the watermark was '{self.watermark}'; valid is 'clock'")
+        self._feed("Ticks")
+        late = [shard.cfg[LATE] for shard in self._shards]
+        self._put(ticks)
+        for shard, before in zip(self._shards, late, strict=True):
+            shard.as_one_change(BACKFILL)
+            shard.cfg[LATE] = before
         return self._events(np.unique(ticks.stream) if self._callbacks else None)
 
     def apply_trade(

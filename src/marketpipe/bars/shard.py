@@ -195,6 +195,30 @@ class Shard:
         self.cfg[N_OUT] = 0
         return _copied(self.out[:n]), _copied(self.out_aux[:n]) if len(self.aux) else None
 
+    def as_one_change(self, cause: int) -> None:
+        """Make of the revisions that are out one for each bar, its last, as its next revision."""
+        n = int(self.cfg[N_OUT])
+        if not n:
+            return
+        rows = self.out[:n]
+        order = np.lexsort((rows["revision"], rows["ts_open"], rows["level"], rows["stream"]))
+        ordered = rows[order]
+        first = np.ones(n, np.bool_)
+        first[1:] = False
+        for name in ("stream", "level", "ts_open"):
+            first[1:] |= ordered[name][1:] != ordered[name][:-1]
+        starts = np.flatnonzero(first)
+        last = order[np.append(starts[1:], n) - 1]
+        kept = rows[last]
+        kept["revision"], kept["cause"] = ordered["revision"][starts], cause
+        for row in kept:
+            slot = self.slots[self.place(row)]
+            slot["revision"], slot["cause"] = row["revision"], cause
+        if len(self.aux):
+            self.out_aux[: len(last)] = self.out_aux[last]
+        self.out[: len(last)] = kept
+        self.cfg[N_OUT] = len(last)
+
     # -- slots --------------------------------------------------------------------------------
 
     def used(self) -> tuple[Records, Records | None]:

@@ -8,7 +8,7 @@ import typer
 
 from marketpipe.cli.common import fail, note
 from marketpipe.cli.flags import Command
-from marketpipe.errors import MarketPipeError, StorageError
+from marketpipe.errors import MarketPipeError, StorageError, VendorError
 
 app = typer.Typer(
     name="marketpipe",
@@ -23,6 +23,7 @@ BUILD = "Build bars"
 READ = "Read"
 CHECK = "Check"
 KEEP = "Look after what is kept"
+DEVELOP = "Develop against"
 
 
 def _version(wanted: bool) -> None:
@@ -49,10 +50,12 @@ def _commands() -> None:
     from marketpipe.cli.doctor import doctor
     from marketpipe.cli.explain import explain
     from marketpipe.cli.export import export
+    from marketpipe.cli.gaps import gaps
     from marketpipe.cli.lake import lake
     from marketpipe.cli.parity import parity
     from marketpipe.cli.rebuild import rebuild
     from marketpipe.cli.replay import replay
+    from marketpipe.cli.simulate import simulate
     from marketpipe.cli.sql import sql
     from marketpipe.cli.stream import stream
     from marketpipe.cli.verify import verify
@@ -60,8 +63,9 @@ def _commands() -> None:
     for panel, commands in {
         BUILD: (stream, replay, rebuild, demo),
         READ: (sql, export, explain),
-        CHECK: (verify, parity, doctor),
+        CHECK: (verify, parity, gaps, doctor),
         KEEP: (lake, db, backup, restore),
+        DEVELOP: (simulate,),
     }.items():
         for command in commands:
             app.command(rich_help_panel=panel, cls=Command)(command)
@@ -73,7 +77,8 @@ _commands()
 def run() -> None:
     """Run the command line; errors made on purpose become one message and an exit code.
 
-    0 done, 1 a check found differences, 2 wrong usage or input, 3 what keeps the data failed.
+    0 done, 1 a check found differences, 2 wrong usage or input, 3 what keeps the data, or a
+    vendor of it, failed.
     """
     try:
         app()
@@ -83,7 +88,7 @@ def run() -> None:
         sys.exit(141)
     except MarketPipeError as problem:
         fail(str(problem))
-        sys.exit(3 if isinstance(problem, StorageError) else 2)
+        sys.exit(3 if isinstance(problem, (StorageError, VendorError)) else 2)
     except OSError as problem:
         fail(f"{problem}; check the folder's permissions and the space left")
         sys.exit(2)

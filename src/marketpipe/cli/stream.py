@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marketpipe.cli.common import Quiet, note, progress_line, settings
+from marketpipe.cli.common import note, progress_line, settings
+from marketpipe.cli.options import Price, Quiet, Session
+from marketpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from marketpipe.pipelines.mockfeed import MockFeed
@@ -19,23 +21,6 @@ class Mode(StrEnum):
 
     LIVE = "live"
     MOCK = "mock"
-
-
-class Session(StrEnum):
-    """Which part of a day."""
-
-    CONTINUOUS = "continuous"
-    REGULAR = "regular"
-    EXTENDED = "extended"
-
-
-class Price(StrEnum):
-    """Bars of what."""
-
-    TRADE = "trade"
-    BID = "bid"
-    ASK = "ask"
-    MID = "mid"
 
 
 def stream(
@@ -52,12 +37,17 @@ def stream(
     source: Annotated[
         str | None, typer.Option(help="Name of the source. Default: file; of frames, alpaca.")
     ] = None,
-    feed: Annotated[str, typer.Option(help="Name of the feed, such as iex.")] = "",
+    feed: Annotated[
+        str | None, typer.Option(help="Name of the feed. Live, default: iex of stocks.")
+    ] = None,
     symbols: Annotated[
-        str | None, typer.Option(help="Only these, separated by commas; default: all.")
+        str | None, typer.Option(help="Only these, separated by commas; of a file, default: all.")
     ] = None,
     crypto_symbols: Annotated[
         str | None, typer.Option(help="The same for crypto pairs, such as BTC/USD.")
+    ] = None,
+    clock: Annotated[
+        str | None, typer.Option(help="Live: go by the clock at this address; a simulator's.")
     ] = None,
     timeframes: Annotated[
         str | None, typer.Option(help="Any of <n><s|m|h|d|w>; default: 1m,5m,15m,1h,1d.")
@@ -76,7 +66,9 @@ def stream(
 ) -> None:
     """Take a feed into journal, lake and store, and go on where the last run stopped.
 
-    Example: marketpipe stream --mode mock --csv ticks.csv --timeframes 1m,5m
+    Live until SIGINT or SIGTERM; a file to its end.
+
+    Example: marketpipe stream --symbols AAPL,MSFT --crypto-symbols BTC/USD --timeframes 1m,5m
     """
     read = settings(
         ctx,
@@ -89,12 +81,26 @@ def stream(
             "session": None if session is None else session.value,
             "rules": rules,
         },
+        alpaca={"feed": feed if csv is None and frames is None else None, "clock": clock},
     )
-    mock = _feed(read.stream, csv, frames, source, feed)
+    if read.stream.mode == "live":
+        from marketpipe.cli.live import stream_live
+
+        if csv is not None or frames is not None:
+            raise UsageError("--csv and --frames: a file is no live feed; add --mode mock")
+        done = stream_live(read, source or "alpaca", price.value, quiet=quiet)
+        for one in done:
+            _print(one, f"live feed {one.journal_id}", read, price.value)
+        return
+    mock = _feed(read.stream, csv, frames, source, feed or "")
     with progress_line(quiet) as show:
         service = _service(read, mock, price.value, show)
-        done = _run(service)
-    _print(done, mock, read, price.value)
+        finished = _run(service)
+    _print(finished, f"{mock.path} as the feed of {mock.source}", read, price.value)
+    if finished.absent:
+        note(f"marketpipe: {mock.path} holds no row of {', '.join(finished.absent)}")
+    if not finished.complete:
+        note("marketpipe: stopped before the end of the file; run it again to go on")
 
 
 def _feed(
@@ -104,14 +110,8 @@ def _feed(
     source: str | None,
     feed: str,
 ) -> "MockFeed":
-    from marketpipe.errors import UsageError
     from marketpipe.pipelines.mockfeed import MockFeed
 
-    if wanted.mode == "live":
-        raise UsageError(
-            "mode: was 'live'; live feeds are not built yet; what works is a file as a feed: "
-            "marketpipe stream --mode mock --csv FILE"
-        )
     path = csv if csv is not None else frames
     if path is None or (csv is not None and frames is not None):
         given = "neither" if path is None else "both"
@@ -130,7 +130,8 @@ def _feed(
 def _service(
     read: "Settings", mock: "MockFeed", price: str, show: "Progress | None"
 ) -> "IngestionService":
-    from marketpipe.cli.wiring import folder_of, live_settings
+    from marketpipe.access import folder_of
+    from marketpipe.cli.wiring import live_settings
     from marketpipe.pipelines.service import IngestionService
 
     return IngestionService(
@@ -156,7 +157,7 @@ def _run(service: "IngestionService") -> "Ingested":
     return asyncio.run(until_done())
 
 
-def _print(done: "Ingested", mock: "MockFeed", read: "Settings", price: str) -> None:
+def _print(done: "Ingested", taken: str, read: "Settings", price: str) -> None:
     """Print counts, findings, the watermark and the root, one fact a line."""
     from marketpipe.domain.units import format_ns
 
@@ -164,7 +165,7 @@ def _print(done: "Ingested", mock: "MockFeed", read: "Settings", price: str) -> 
     session = wanted.session or ("continuous" if wanted.calendar == "24/7" else "regular")
     ticks = " · ".join(f"{kind} {count:,}" for kind, count in held.rows.items())
     bars = " · ".join(f"{timeframe} {count:,}" for timeframe, count in held.bars.items())
-    print(f"input      {mock.path} as the feed of {mock.source}")
+    print(f"input      {taken}")
     print(
         f"settings   calendar {wanted.calendar} · session {session} · rules {wanted.rules} · "
         f"price {price}"
@@ -181,5 +182,3 @@ def _print(done: "Ingested", mock: "MockFeed", read: "Settings", price: str) -> 
     print(f"quarantine {held.quarantined:,}")
     print(f"watermark  {'none' if done.watermark_ns is None else format_ns(done.watermark_ns)}")
     print(f"root       {held.root}")
-    if not done.complete:
-        note("marketpipe: stopped before the end of the file; run it again to go on")

@@ -1,36 +1,41 @@
 """`marketpipe verify`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marketpipe.cli.common import settings, split
+from marketpipe.cli.options import Journal, Symbols
+
+if TYPE_CHECKING:
+    from marketpipe.pipelines.datafolder import DataFolder
 
 
 def verify(
     ctx: typer.Context,
-    symbols: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
+    symbols: Symbols = None,
     date: Annotated[
         str | None, typer.Option(help="Only bars of this session date, such as 2026-01-05.")
     ] = None,
-    journal: Annotated[
-        str | None, typer.Option(help="Of this journal's feed; default: of every one.")
-    ] = None,
+    journal: Journal = None,
+    against_vendor: Annotated[
+        bool, typer.Option("--against-vendor", help="With the vendor's own bars of the stream.")
+    ] = False,
 ) -> None:
     """Compare the bars that are kept with a replay of the journal and an independent batch in SQL.
 
     Prints the roots side by side; exits 1 and names the first bar that differs if one does. A
-    journal is read from its first record on, whatever the options pick.
+    journal is read from its first record on, whatever the options pick. With --against-vendor the
+    bars of alpaca-v1 are compared with the vendor's own bars of the same stream instead, cell by
+    cell; exits 1 and explains the first that differs, 2 if there is nothing to compare.
 
     Example: marketpipe verify --symbols AAPL --date 2026-01-05
     """
     from datetime import date as day_of
 
-    from marketpipe.cli.wiring import folder_of
-    from marketpipe.domain.units import format_ns
+    from marketpipe.access import folder_of
     from marketpipe.errors import UsageError
     from marketpipe.pipelines.journals import feeds
-    from marketpipe.pipelines.proof import prove
 
     read = settings(ctx)
     folder = folder_of(read)
@@ -43,16 +48,26 @@ def verify(
             day = (day_of.fromisoformat(date) - day_of(1970, 1, 1)).days
         except ValueError as problem:
             raise UsageError(f"date: was {date!r}; expected one such as 2026-01-05") from problem
-    agrees = True
-    for name in names:
-        proof = prove(
-            folder,
-            name,
-            symbols=frozenset(split(symbols)) if symbols is not None else None,
-            day=day,
-        )
-        agrees &= proof.agrees
-        print(f"journal    {name}")
+    wanted = None if symbols is None else frozenset(split(symbols))
+    if against_vendor:
+        agrees = _against_vendor(folder, journal, wanted, day)
+    else:
+        agrees = print_proofs(folder, names, wanted, day)
+    if not agrees:
+        raise typer.Exit(1)
+
+
+def print_proofs(
+    folder: "DataFolder", names: list[str], wanted: frozenset[str] | None, day: int | None
+) -> bool:
+    """Print what the four sides of each journal come to; say whether they agree."""
+    from marketpipe.domain.units import format_ns
+    from marketpipe.pipelines.proof import prove
+
+    proofs = [prove(folder, name, symbols=wanted, day=day) for name in names]
+    _refuse_unknown(wanted, frozenset().union(*(proof.symbols for proof in proofs)))
+    for proof in proofs:
+        print(f"journal    {proof.journal_id}")
         if proof.watermark_ns is None:
             print("           nothing was confirmed yet")
             continue
@@ -70,5 +85,35 @@ def verify(
                 f"left out   {proof.left_out:,} bars of sessions that loads or rebuilds changed: "
                 "the journal cannot give them"
             )
-    if not agrees:
-        raise typer.Exit(1)
+    return all(proof.agrees for proof in proofs)
+
+
+def _against_vendor(
+    folder: "DataFolder", journal: str | None, wanted: frozenset[str] | None, day: int | None
+) -> bool:
+    """Print what our bars and the vendor's come to; say whether they agree."""
+    from marketpipe.cli.certificate import print_certificate
+    from marketpipe.errors import UsageError
+    from marketpipe.pipelines.certify import certify
+    from marketpipe.pipelines.journals import recorded
+    from marketpipe.pipelines.whydiffers import why_differs
+
+    if wanted is not None and not wanted:
+        raise UsageError("symbols: was ',', no symbol; name some, or leave it out")
+    made = None if journal is None else recorded(folder, journal)
+    feeds = None if made is None else {(made.source, made.feed)}
+    found = certify(folder, symbols=wanted or (), day=day, feeds=feeds)
+    _refuse_unknown(wanted, found.symbols)
+    print_certificate(found, None if found.first is None else why_differs(folder, found.first))
+    return found.agrees
+
+
+def _refuse_unknown(wanted: frozenset[str] | None, known: frozenset[str]) -> None:
+    from marketpipe.domain.symbols import near_first
+    from marketpipe.errors import UsageError
+
+    unknown = sorted((wanted or known) - known)
+    if unknown or wanted == frozenset():
+        was = ",".join(sorted(wanted or ())) or ","
+        which = f"of which this data folder has no {', '.join(unknown)}" if unknown else "no symbol"
+        raise UsageError(f"symbols: was '{was}', {which}; valid are {near_first(known, unknown)}")

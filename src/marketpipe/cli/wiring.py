@@ -1,25 +1,14 @@
 """The configuration as values that the pipelines take."""
 
+from marketpipe.access import folder_of
 from marketpipe.domain.timeframe import parse_many
 from marketpipe.domain.units import NANOS
 from marketpipe.lake import LakeTable
 from marketpipe.normalize import RuleSet
-from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
 from marketpipe.pipelines.live import LiveSettings
 from marketpipe.pipelines.opening import versions_of
 from marketpipe.settings import Settings
-
-
-def folder_of(settings: Settings) -> DataFolder:
-    """Return where the configuration keeps everything."""
-    url = settings.database_url
-    return DataFolder(
-        settings.data_dir,
-        None if url is None else url.get_secret_value(),
-        settings.lake.buckets,
-        settings.lake.disk_budget_bytes,
-    )
 
 
 def table_of(settings: Settings, name: str) -> LakeTable:
@@ -35,8 +24,17 @@ def table_of(settings: Settings, name: str) -> LakeTable:
     )
 
 
-def live_settings(settings: Settings, journal_id: str, price: str) -> LiveSettings:
+def live_settings(
+    settings: Settings,
+    journal_id: str,
+    price: str,
+    *,
+    is_crypto: bool = False,
+    delay_ns: int = 0,
+) -> LiveSettings:
     """Return how a live pipeline of one journal builds and writes.
+
+    Crypto trades at all times, whatever calendar and rules the configuration has for stocks.
 
     Raises
     ------
@@ -47,10 +45,11 @@ def live_settings(settings: Settings, journal_id: str, price: str) -> LiveSettin
     derive = DeriveSettings(
         journal_id=journal_id,
         timeframes=parse_many(wanted.timeframes),
-        calendar=wanted.calendar,
-        session=wanted.session,
-        rule_set=RuleSet.load(wanted.rules),
+        calendar="24/7" if is_crypto else wanted.calendar,
+        session=None if is_crypto else wanted.session,
+        rule_set=RuleSet.load("plain" if is_crypto else wanted.rules),
         price_types=(price,),
+        delay_ns=delay_ns,
         grace_ns=wanted.grace_ms * 1_000_000,
     )
     return LiveSettings(

@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketpipe.domain.batches import I64, BadRow, Batch, StreamKey, TradeBatch
 from marketpipe.domain.columns import i64_of, nanos_of
 from marketpipe.domain.findings import Example, Findings
-from marketpipe.domain.records import CLOCK, CONTROL, STORED
+from marketpipe.domain.records import CLOCK, CONTROL, HISTORY, STORED
+from marketpipe.domain.schemas import REPLACED
 from marketpipe.errors import StateError
 from marketpipe.normalize import Content, Correction, Normalized, Scope
 from marketpipe.normalize.canonical import Knowledge, canonical_ticks, complete
@@ -80,12 +82,19 @@ class Arrivals:
         self._received = i64_of(records["ts_recv"])
         self._journal_id = records["journal_id"][0].as_py() if len(records) else ""
         self._keys = arrival_of(records)
+        fills = np.asarray(pc.starts_with(records["stream"], HISTORY))
+        self._fills = fills if fills.any() else None
+
+    def filling(self, offsets: I64) -> npt.NDArray[np.bool_] | None:
+        """Return which of some records came to fill a gap; None where none of all did."""
+        return None if self._fills is None else self._fills[self._rows(offsets)]
 
     def ticks(
         self, batch: Batch, done: Normalized | None, dates: SessionDates, parsed: Parsed
     ) -> dict[str, pa.Table]:
         """Return canonical trades or quotes; quotes whole where no bars are made of them."""
         received = self._received[self._rows(batch.row)]
+        filling = self.filling(batch.row)
         table = canonical_ticks(
             batch,
             done.admitted if done is not None and isinstance(batch, TradeBatch) else None,
@@ -94,7 +103,7 @@ class Arrivals:
             knowledge=Knowledge(
                 recorded_at=received,
                 known_at=received,
-                backfilled=np.zeros(len(batch), np.bool_),
+                backfilled=np.zeros(len(batch), np.bool_) if filling is None else filling,
             ),
         )
         if isinstance(batch, TradeBatch):
@@ -180,6 +189,7 @@ def _message(row: dict[str, Any], date: int, nanos: dict[str, I64], at: int) -> 
         ts_event=row["ts_event"],
         offset=row["offset"],
         known_at=row["known_at"],
+        is_replaced=row["action"] == REPLACED,
     )
 
 

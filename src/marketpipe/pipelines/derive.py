@@ -193,7 +193,7 @@ class Derivation:
         )
 
     def _admit(
-        self, parsed: Parsed, arrivals: "Arrivals"
+        self, parsed: Parsed, arrivals: Arrivals
     ) -> tuple[dict[str, pa.Table], Findings, list[BadRow]]:
         """Normalize what was parsed; return canonical tables, findings and refused rows."""
         tables = {
@@ -212,13 +212,13 @@ class Derivation:
         for batch in (parsed.trades, parsed.quotes):
             if batch is None or not len(batch):
                 continue
-            done = self._normalize(batch)
+            done = self._normalize(batch, arrivals)
             refused += (row for one in done[:1] for row in one.quarantined if row not in batch.bad)
             found += [one.findings for one in done]
             tables |= arrivals.ticks(batch, done[0] if done else None, self._dates, parsed)
         return tables, Findings.merge(found), refused
 
-    def _normalize(self, batch: Batch) -> list[Normalized]:
+    def _normalize(self, batch: Batch, arrivals: Arrivals) -> list[Normalized]:
         """Put a batch through the normalizers that take it, and their ticks in line."""
         out = []
         for lane in self._lanes:
@@ -229,7 +229,7 @@ class Derivation:
             lane.normalizer.unseal(self.history.ids(d, before_offset=first) for d in sealed)
             done = lane.normalizer.apply(batch)
             rows = batch.row if done.admitted is None else batch.row[done.admitted]
-            lane.give(done.ticks, rows, self._closed)
+            lane.give(done.ticks, rows, self._closed, arrivals.filling(rows))
             out.append(done)
         return out
 

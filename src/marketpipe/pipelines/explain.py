@@ -1,6 +1,6 @@
 """Why a bar says what it says: its trades, what they may set, and the bytes behind them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,12 +13,13 @@ import pyarrow.dataset as ds
 from marketpipe.domain.batches import StreamKey
 from marketpipe.domain.columns import i64_of
 from marketpipe.domain.records import STORED
-from marketpipe.domain.schemas import BARS, CORRECTIONS, TRADES
+from marketpipe.domain.schemas import BARS, TRADES
 from marketpipe.domain.ticks import DAY_SHIFT, FIRST_ONLY, HIGH_LOW, LAST, VOLUME, VWAP
 from marketpipe.domain.timeframe import Timeframe
 from marketpipe.domain.units import DAY_NS, format_nanos
 from marketpipe.errors import UsageError
 from marketpipe.lake import Lake, LakeTable
+from marketpipe.lake.views import ORDER_KEY
 from marketpipe.normalize import CorrectionBook, RuleSet
 from marketpipe.pipelines.arrivals import correction_messages, one_batch
 from marketpipe.pipelines.datafolder import DataFolder
@@ -102,18 +103,38 @@ def explain(
     lake = Lake(folder.lake.root, priority=priority)
     bars = _bars(lake, symbol, timeframe, ts_ns, source, feed)
     last = bars.slice(len(bars) - 1).to_pylist()[0]
-    where = {"source": last["source"], "feed": last["feed"]}
-    span = (last["ts_open"], last["ts_close"])
-    trades = _arrow(lake.trades(symbol, *span, raw=True, **where), TRADES)
-    fixes = _arrow(lake.corrections(symbol, span[0] - DAY_NS, None, **where), CORRECTIONS)
-    book, fixes = _book(trades, fixes)
-    evidence = [*_trades(trades, book, last), *_messages(fixes)]
     stream = StreamKey(last["source"], last["feed"], symbol)
+    span = (last["ts_open"], last["ts_close"])
+    return Explanation(bars, evidence_of(folder, stream, timeframe, span, last["rule_set"]))
+
+
+def evidence_of(
+    folder: DataFolder,
+    stream: StreamKey,
+    timeframe: str,
+    span: tuple[int, int],
+    rule_set: str,
+    journals: Collection[str] = (),
+) -> tuple[Evidence, ...]:
+    """Find all that has a say in a bar, whether or not there is one, in order of event time.
+
+    Parameters
+    ----------
+    span : of the bar, [start, end) in ns
+    rule_set : name of the rules that say what a trade may set
+    journals : where else than in those of its trades to look for trades that were refused
+    """
+    source, feed, symbol = stream
+    lake = Lake(folder.lake.root)
+    trades = _arrow(lake.trades(symbol, *span, raw=True, source=source, feed=feed), TRADES)
+    book, fixes = _book(trades, _corrections(folder, stream, span[0] - DAY_NS))
+    evidence = [*_trades(trades, book, timeframe, rule_set), *_messages(fixes)]
     known = {(e["journal_id"], e["offset"]) for e in evidence}
-    evidence += _left_out(folder, stream, trades, span, known)
+    searched = {*journals, *trades["journal_id"].to_pylist()}
+    evidence += _left_out(folder, stream, sorted(searched), span, known)
     raw = _payloads(folder, [(e["journal_id"], e["offset"]) for e in evidence])
     found = [Evidence(raw=raw.get((e["journal_id"], e["offset"]), b""), **e) for e in evidence]
-    return Explanation(bars, tuple(sorted(found, key=lambda e: (e.ts_event, e.offset))))
+    return tuple(sorted(found, key=lambda e: (e.ts_event, e.offset)))
 
 
 def _bars(
@@ -132,6 +153,18 @@ def _bars(
             "there are (table bars)"
         )
     return _arrow(holds.sort("revision"), BARS)
+
+
+def _corrections(folder: DataFolder, stream: StreamKey, since_ns: int) -> pa.Table:
+    """Return cancels and corrections of a stream by their own time; it may never have had any."""
+    mine = (
+        (ds.field("source") == stream.source)
+        & (ds.field("feed") == stream.feed)
+        & (ds.field("ts_event") >= since_ns)
+    )
+    table = LakeTable.open(folder.lake, "corrections")
+    found = read_rows(table, None, [stream.symbol], mine)
+    return found.sort_by([(column, "ascending") for column in ORDER_KEY])
 
 
 def _arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
@@ -154,10 +187,10 @@ def _book(trades: pa.Table, fixes: pa.Table) -> tuple[CorrectionBook, pa.Table]:
 
 
 def _trades(
-    trades: pa.Table, book: CorrectionBook, bar: dict[str, Any]
+    trades: pa.Table, book: CorrectionBook, timeframe: str, rule_set: str
 ) -> Iterator[dict[str, Any]]:
-    rules = RuleSet.load(bar["rule_set"])
-    intraday = Timeframe.parse(bar["timeframe"]).is_intraday
+    rules = RuleSet.load(rule_set)
+    intraday = Timeframe.parse(timeframe).is_intraday
     names = identities(trades)
     for identity, trade in zip(names, trades.to_pylist(), strict=True):
         verdict = book.verdict(*identity)
@@ -220,13 +253,13 @@ def _content(fix: dict[str, Any]) -> dict[str, Any]:
 def _left_out(
     folder: DataFolder,
     stream: StreamKey,
-    trades: pa.Table,
+    journals: Sequence[str],
     span: tuple[int, int],
     known: set[tuple[str, int]],
 ) -> Iterator[dict[str, Any]]:
     """Yield the trades of the bar's span that were received and not admitted."""
     refused = _refused(folder, stream.symbol)
-    for journal_id in sorted(set(trades["journal_id"].to_pylist())):
+    for journal_id in journals:
         records = _records(folder, journal_id, stream.symbol, span)
         batch = _parser(folder, journal_id).parse(one_batch(records)).trades
         if batch is None:

@@ -103,4 +103,5 @@ def settings_of(journal_id: str, facts: dict[str, Any]) -> DeriveSettings:
         rule_set=rules,
         price_types=tuple(facts["price"].split(",")),
         grace_ns=facts["grace_ms"] * MILLISECOND_NS,
+        delay_ns=facts["delay_ms"] * MILLISECOND_NS,
     )

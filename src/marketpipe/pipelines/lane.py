@@ -1,8 +1,10 @@
 """One price type on its way through a derivation: its normalizer, its engine, the ticks at hand."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ from marketpipe.domain.ticks import Ticks
 from marketpipe.normalize import TickNormalizer
 from marketpipe.normalize.restored import chosen
 from marketpipe.pipelines.aside import Aside
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -30,24 +34,31 @@ class Lane:
     counted: Counter[str] = field(default_factory=Counter)
     aside: Aside | None = None
 
-    in_line: npt.NDArray[np.bool_] | None = None
+    in_line: Mask | None = None
+    filling: Mask | None = None
     shut_out: int = 0
 
-    def give(self, ticks: Ticks, offsets: I64, closed: Mapping[StreamKey, frozenset[int]]) -> None:
+    def give(
+        self,
+        ticks: Ticks,
+        offsets: I64,
+        closed: Mapping[StreamKey, frozenset[int]],
+        filling: Mask | None = None,
+    ) -> None:
         """Put ticks in line, to be fed piece by piece, with the bars at hand that they change.
 
         Those of closed sessions stay out; ``in_line`` says which do not, None for all.
+        ``filling`` says which came to fill a gap, None for none.
         """
         self.in_line = self._open(ticks, closed) if closed else None
         if self.in_line is not None:
             self.shut_out += len(ticks) - int(self.in_line.sum())
             ticks, offsets = chosen(ticks, self.in_line), offsets[self.in_line]
-        self.ticks, self.offsets, self.fed = ticks, offsets, 0
+            filling = None if filling is None else filling[self.in_line]
+        self.ticks, self.offsets, self.filling, self.fed = ticks, offsets, filling, 0
         self.bring_back(ticks.ts_event)
 
-    def _open(
-        self, ticks: Ticks, closed: Mapping[StreamKey, frozenset[int]]
-    ) -> npt.NDArray[np.bool_] | None:
+    def _open(self, ticks: Ticks, closed: Mapping[StreamKey, frozenset[int]]) -> Mask | None:
         shut = np.zeros(len(ticks), np.bool_)
         dates = self.engine.dates_of(ticks.ts_event)
         for code, key in enumerate(ticks.streams):
@@ -64,9 +75,10 @@ class Lane:
         """Feed the ticks in line up to a row (exclusive)."""
         if self.ticks is None or to <= self.fed:
             return NO_EVENTS
-        rows = slice(self.fed, to)
-        self.fed = to
-        return self.engine.apply(chosen(self.ticks, rows))
+        start, self.fed = self.fed, to
+        if self.filling is None:
+            return self.engine.apply(chosen(self.ticks, slice(start, to)))
+        return BarEvents.join([*_runs(self.engine, self.ticks, self.filling, start, to)])
 
     def row_of(self, offset: int) -> int:
         """Return the first row in line at or after an offset."""
@@ -79,3 +91,14 @@ class Lane:
         found.append(Findings.of("late_after_load", self.shut_out))
         self.counted, self.shut_out = now, 0
         return Findings.merge(found)
+
+
+def _runs(
+    engine: BarEngine, ticks: Ticks, filling: Mask, start: int, to: int
+) -> Iterator[BarEvents]:
+    """Feed ticks [start, to): what fills a gap is one change, however many ticks it has."""
+    turns = 1 + np.flatnonzero(filling[start + 1 : to] != filling[start : to - 1])
+    edges = [start, *(start + turns).tolist(), to]
+    for low, high in pairwise(edges):
+        take = engine.backfill if filling[low] else engine.apply
+        yield take(chosen(ticks, slice(low, high)))

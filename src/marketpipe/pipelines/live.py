@@ -26,7 +26,13 @@ from marketpipe.pipelines.memory import give_back
 from marketpipe.pipelines.ownership import Owned
 from marketpipe.pipelines.rawlog import raw_records, records_from
 from marketpipe.sources.parsed import MessageParser
-from marketpipe.store import BarRepository, Checkpoint, CheckpointStore, FindingsStore
+from marketpipe.store import (
+    BarRepository,
+    Checkpoint,
+    CheckpointStore,
+    Database,
+    FindingsStore,
+)
 
 MakeParser = Callable[[tuple[StreamKey, ...], bytes], MessageParser]
 AtBoundary = Callable[[str], None]
@@ -121,6 +127,11 @@ class LivePipeline:
     def through(self) -> int:
         """Offset of the last record that was derived, -1 for none."""
         return self._derivation.through
+
+    @property
+    def database(self) -> Database:
+        """The store that bars go to."""
+        return self._repository.database
 
     @property
     def derivation(self) -> Derivation:

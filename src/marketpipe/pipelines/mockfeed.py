@@ -1,5 +1,6 @@
 """`MockFeed`: a file as a feed that can be taken up again where it stopped."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -8,30 +9,32 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import duckdb
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from marketpipe.domain.batches import StreamKey
 from marketpipe.domain.records import CONTROL
+from marketpipe.domain.symbols import near_first
 from marketpipe.domain.units import NANOS, format_ns
-from marketpipe.errors import LakeError, UsageError
+from marketpipe.errors import CorruptError, LakeError, UsageError
 from marketpipe.journal import Journal, JournalReader
 from marketpipe.lake import LakeTable
+from marketpipe.pipelines.facts import Facts, with_facts
+from marketpipe.pipelines.intake import Intake
 from marketpipe.sources.alpaca import AlpacaParser, symbol_reader
 from marketpipe.sources.base import MessageSource
-from marketpipe.sources.csvfile import CsvParser
+from marketpipe.sources.csvfile import CsvParser, CsvSource
 from marketpipe.sources.mock.messages import CsvMessages
 from marketpipe.sources.parsed import MessageParser
 from marketpipe.sources.recorded import Recording
 
 Form: TypeAlias = Literal["csv", "frames"]
-Facts: TypeAlias = Mapping[str, Any]
 
 _PARSERS: Final[Mapping[str, Callable[[tuple[StreamKey, ...], bytes], MessageParser]]] = {
     "alpaca": AlpacaParser
 }
 _HASH_BYTES: Final = 1 << 20
+
+LEAD_BATCHES: Final = 16
 
 
 class Place(NamedTuple):
@@ -89,10 +92,37 @@ class MockFeed:
         """What makes the parser of the records."""
         return CsvParser if self.form == "csv" else _PARSERS[self.source]
 
+    @property
+    def lead(self) -> int:
+        """A file waits: how many batches the journal may be ahead of what is derived of it."""
+        return LEAD_BATCHES
+
     def total_bytes(self) -> int | None:
         """Return the size of the file; None where it is packed, or not to be had."""
         packed = self.path.suffix in (".gz", ".zst")
         return None if packed or not self.path.is_file() else self.path.stat().st_size
+
+    async def run(self, intake: Intake) -> bool:
+        """Append what the journal does not have yet; return whether the file came to its end.
+
+        Raises
+        ------
+        UsageError
+            If the file does not fit what the journal holds, or cannot be opened.
+        InputError
+            If it cannot be read on; all that came before is in the journal.
+        """
+        facts = await asyncio.to_thread(self.facts, intake.settings)
+        place = await asyncio.to_thread(self.place, facts, intake.journal, intake.raw)
+        if place is None:
+            return True
+        batches = self.records(place, facts, intake.journal.last_ts_recv)
+        while not intake.stopped.is_set():
+            batch = await asyncio.to_thread(next, batches, None)
+            if batch is None:
+                return True
+            await intake.append(batch)
+        return False
 
     def facts(self, settings: Facts) -> dict[str, Any]:
         """Return what the control records say of the file and of the pipeline's settings."""
@@ -107,6 +137,40 @@ class MockFeed:
             },
             "settings": dict(settings),
         }
+
+    def absent(self) -> tuple[str, ...]:
+        """Return the wanted symbols that no readable row is of; reads on until all have come.
+
+        Raises
+        ------
+        UsageError
+            If the file has rows, and of none of them.
+        InputError
+            If it cannot be opened, or has a bad header.
+        """
+        if self.symbols is None:
+            return ()
+        found, whole = self._held(self.symbols)
+        absent = tuple(sorted(self.symbols - found))
+        if not whole or len(absent) < len(self.symbols) or not (held := self._held(None)[0]):
+            return absent if whole else ()
+        raise UsageError(
+            f"symbols: was '{','.join(absent)}'; {self.path} holds no row of that name; valid are "
+            f"{near_first(held, absent)}"
+        )
+
+    def _held(self, wanted: frozenset[str] | None) -> tuple[frozenset[str], bool]:
+        """Return the symbols of a CSV (until all wanted ones have come), and if it was readable."""
+        found = frozenset[str]()
+        with CsvSource(self.path, symbols=wanted) as source:
+            try:
+                for batch in source.batches():
+                    found = frozenset(key.symbol for key in batch.dictionaries.streams)
+                    if found == wanted:
+                        break
+            except CorruptError:  # what came before the damage will be taken in
+                return found, False
+        return found, True
 
     def place(self, facts: Facts, journal: Journal, raw: LakeTable) -> Place | None:
         """Find out what of the file is in a journal; None: all of it.
@@ -172,11 +236,13 @@ class MockFeed:
         source = self._source(place.conn_id)
         try:
             for batch in source.records():
-                if place.skip == 0 and not_before_ns is not None:
-                    self._check_start(int(batch["ts_recv"][0].as_py()), not_before_ns)
+                begins_ns = int(batch["ts_recv"][0].as_py())
+                # 0 stands for a time that is not known yet
+                if place.skip == 0 and not_before_ns is not None and begins_ns:
+                    self._check_start(begins_ns, not_before_ns)
                     not_before_ns = None
                 if skip < len(batch):
-                    yield _with_facts(batch, facts).slice(skip)
+                    yield with_facts(batch, facts).slice(skip)
                 skip = max(0, skip - len(batch))
         finally:
             source.close()
@@ -246,18 +312,3 @@ def last_control(reader: JournalReader, raw: LakeTable) -> tuple[int, int, bytes
             f"table raw: cannot be read ({problem}); `marketpipe lake files raw` lists its files"
         ) from problem
     return (int(found[0][0]), int(found[0][1]), bytes(found[0][2])) if found else None
-
-
-def _with_facts(batch: pa.RecordBatch, facts: Facts) -> pa.RecordBatch:
-    """Add facts to the payloads of control records, which are of our own making."""
-    rows = np.flatnonzero(np.asarray(pc.equal(batch["kind"], CONTROL)))
-    if not len(rows):
-        return batch
-    payloads = batch["payload"].to_pylist()
-    lengths = batch["frame_len"].to_numpy().copy()
-    for row in rows.tolist():
-        payloads[row] = json.dumps({**json.loads(payloads[row]), **facts}).encode()
-        lengths[row] = len(payloads[row])
-    columns = {name: batch[name] for name in batch.schema.names}
-    columns |= {"payload": pa.array(payloads, pa.binary()), "frame_len": pa.array(lengths)}
-    return pa.RecordBatch.from_arrays(list(columns.values()), schema=batch.schema)

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,18 +16,15 @@ from marketpipe.lake import LakeTable
 from marketpipe.lake.table import Compression
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.intake import Feed, Intake
 from marketpipe.pipelines.lakereads import Days
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.live import AtBoundary, LivePipeline, LiveSettings, nowhere
 from marketpipe.pipelines.mend import mend_bars
-from marketpipe.pipelines.mockfeed import MockFeed
 from marketpipe.pipelines.opening import live_pipeline
 from marketpipe.pipelines.ownership import batch_lock
 from marketpipe.pipelines.tally import Tally, tally
 from marketpipe.store import BarRepository
-
-LEAD_BATCHES: Final = 16
-"""How many batches the journal may be ahead of what is derived of it."""
 
 Progress = Callable[[int, int | None, int], None]
 """Called with bytes done, bytes in all (None: unknown) and messages."""
@@ -44,7 +41,9 @@ class Ingested:
     appended : messages that this run put into the journal
     journal_id, next_offset : the journal, and how many records it ever got
     complete : whether the feed came to its end
-    watermark_ns : up to when bars are confirmed, ns since the epoch; None where nothing came
+    absent : wanted symbols that the file has no row of
+    watermark_ns : up to when bars are confirmed, ns since the epoch; None where nothing came that
+        bears a time
     findings : what was noticed, from the beginning of the journal
     held : what the lake holds now
     """
@@ -53,6 +52,7 @@ class Ingested:
     journal_id: str
     next_offset: int
     complete: bool
+    absent: tuple[str, ...]
     watermark_ns: int | None
     findings: Findings
     held: Tally
@@ -78,7 +78,7 @@ class IngestionService:
         self,
         folder: DataFolder,
         settings: LiveSettings,
-        feed: MockFeed,
+        feed: Feed,
         *,
         durability: Durability = "process",
         compression: Compression = "zstd",
@@ -90,16 +90,25 @@ class IngestionService:
         self._compression: Compression = compression
         self._progress = progress
         self._at_boundary = at_boundary
-        self._stopping = False
+        self._stopped = asyncio.Event()
+        self._one_by_one = asyncio.Lock()
+        # What waits to be derived; it is in the journal. A feed may be held back by it.
+        self._waiting: asyncio.Queue[bool] = asyncio.Queue(feed.lead)
         self._read_failure: Exception | None = None
         self._derive_failure: Exception | None = None
         self._complete = False
+        self._absent: tuple[str, ...] = ()
         self._appended = 0
         self._done_bytes = 0
 
+    @property
+    def journal_id(self) -> str:
+        """Name of the feed's journal."""
+        return self._feed.journal_id
+
     def stop(self) -> None:
         """Stop cleanly: append no more, derive what is in the journal, flush, save a checkpoint."""
-        self._stopping = True
+        self._stopped.set()
 
     async def run(self) -> Ingested:
         """Run until the feed ends or `stop` is called.
@@ -108,12 +117,12 @@ class IngestionService:
         ------
         UsageError
             If the feed does not fit what the journal holds.
-        InputError
-            If the feed cannot be read on; what came before is derived and kept.
+        InputError, VendorError
+            If the feed cannot go on; what came before is derived and kept.
         StorageError
             If something cannot be written; run again once it can.
         """
-        facts = await asyncio.to_thread(self._feed.facts, settings_facts(self._settings.derive))
+        self._absent = await asyncio.to_thread(self._feed.absent)
         async with live_pipeline(
             self._folder,
             self._settings,
@@ -122,13 +131,20 @@ class IngestionService:
             compression=self._compression,
             at_boundary=self._at_boundary,
         ) as pipeline:
-            journal, raw = pipeline.journal, await self._table("raw")
-            place = await asyncio.to_thread(self._feed.place, facts, journal, raw)
+            journal = pipeline.journal
             _log.info("journal %s: going on at offset %d", journal.journal_id, journal.next_offset)
             await pipeline.catch_up()
-            self._complete = place is None
-            if place is not None:
-                await self._follow(pipeline, self._feed.records(place, facts, journal.last_ts_recv))
+            intake = Intake(
+                journal=journal,
+                raw=await self._table("raw"),
+                database=pipeline.database,
+                settings=settings_facts(self._settings.derive),
+                append=partial(self._append, pipeline),
+                stopped=self._stopped,
+            )
+            await asyncio.gather(self._feed_in(intake), self._derive(pipeline))
+            if self._derive_failure is not None:
+                raise self._derive_failure
             await pipeline.stop()
             await self._mend(pipeline)
             if self._read_failure is not None:
@@ -147,48 +163,36 @@ class IngestionService:
                 found = await mend_bars(store, bars, Days(min(dates), max(dates)), symbols)
         _log.info("bars of batches: %d given to the store, %d to the lake", *found)
 
-    async def _follow(self, pipeline: LivePipeline, batches: Iterator[pa.RecordBatch]) -> None:
-        # The queue bounds how far the journal is ahead; what waits in it is in the journal.
-        queue: asyncio.Queue[bool] = asyncio.Queue(LEAD_BATCHES)
-        await asyncio.gather(self._append(pipeline, batches, queue), self._derive(pipeline, queue))
-        if self._derive_failure is not None:
-            raise self._derive_failure
-
     # Neither task cancels the other: a thread of the one may be at work. What fails is kept, and
     # raised when both have ended.
 
-    async def _append(
-        self,
-        pipeline: LivePipeline,
-        batches: Iterator[pa.RecordBatch],
-        queue: "asyncio.Queue[bool]",
-    ) -> None:
+    async def _feed_in(self, intake: Intake) -> None:
         try:
-            while not self._stopping:
-                batch = await asyncio.to_thread(next, batches, None)
-                if batch is None:
-                    self._complete = True
-                    break
-                await pipeline.append(batch)
-                self._count(batch)
-                await queue.put(True)
+            self._complete = await self._feed.run(intake)
         except Exception as failure:
             self._read_failure = failure
         finally:
-            await queue.put(False)
+            await self._waiting.put(False)
 
-    async def _derive(self, pipeline: LivePipeline, queue: "asyncio.Queue[bool]") -> None:
+    async def _append(self, pipeline: LivePipeline, batch: pa.RecordBatch) -> None:
+        async with self._one_by_one:
+            await pipeline.append(batch)
+            self._count(batch)
+            await self._waiting.put(True)
+
+    async def _derive(self, pipeline: LivePipeline) -> None:
         more = True
         while more:
-            more = await queue.get()
-            while more and not queue.empty():
-                more = queue.get_nowait()
+            more = await self._waiting.get()
+            while more and not self._waiting.empty():
+                more = self._waiting.get_nowait()
             if self._derive_failure is None:
                 try:
                     await pipeline.catch_up()
                 except Exception as failure:
                     _log.error("cannot derive, so the feed is stopped: %s", failure)
-                    self._derive_failure, self._stopping = failure, True
+                    self._derive_failure = failure
+                    self._stopped.set()
 
     def _count(self, batch: pa.RecordBatch) -> None:
         is_data = pc.equal(batch["kind"], DATA)
@@ -203,12 +207,15 @@ class IngestionService:
 
     async def _ingested(self, pipeline: LivePipeline) -> Ingested:
         tables = {name: await self._table(name) for name in TABLES}
+        # A clock of no known time stands at 0.
+        reached = pipeline.derivation.watermark_ns or 0
         return Ingested(
             appended=self._appended,
             journal_id=pipeline.journal.journal_id,
             next_offset=pipeline.journal.next_offset,
             complete=self._complete,
-            watermark_ns=pipeline.derivation.watermark_ns,
+            absent=self._absent,
+            watermark_ns=reached if reached > 0 else None,
             findings=pipeline.findings,
             held=await asyncio.to_thread(tally, tables),
         )
@@ -223,4 +230,5 @@ def settings_facts(derive: DeriveSettings) -> dict[str, str | int]:
         "rules": f"{derive.rule_set.name} {derive.rule_set.digest}",
         "price": ",".join(derive.price_types),
         "grace_ms": derive.grace_ns // 1_000_000,
+        "delay_ms": derive.delay_ns // 1_000_000,
     }

@@ -147,3 +147,22 @@ findings: Final = sa.Table(
     sa.Column("count", sa.BigInteger, nullable=False),
     sa.Column("examples", sa.Text, nullable=False),
 )
+
+gaps: Final = sa.Table(
+    "gaps",
+    metadata,
+    sa.Column("journal_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("feed", sa.Text, nullable=False),
+    sa.Column("start_ns", sa.BigInteger, nullable=False),
+    sa.Column("end_ns", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("symbols", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("trades", sa.BigInteger, nullable=False),
+    sa.Column("bars_compared", sa.BigInteger, nullable=False),
+    sa.Column("bars_exact", sa.BigInteger, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+"""When feeds may have missed messages, and what became of it; see `store.gaps`."""

@@ -13,7 +13,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from marketpipe.domain.findings import Example, Findings
 from marketpipe.errors import NondeterminismError
-from marketpipe.store import BarQuery, BarRepository, Checkpoint, CheckpointStore, FindingsStore
+from marketpipe.store import (
+    BarQuery,
+    BarRepository,
+    Checkpoint,
+    CheckpointStore,
+    FindingsStore,
+    GapEntry,
+    GapStore,
+)
 from marketpipe.store import migrate as migrate_module
 from marketpipe.store.schema import metadata
 from storekit import DAY, FIRST_DAY, OPEN, Row, bar, rows_of, table, void
@@ -48,6 +56,39 @@ def first_findings() -> Findings:
     return Findings.of("late", 2, [Example(7, "price", "1.5")])
 
 
+def second_gap() -> GapEntry:
+    """Return the gap in ``v0002.db``."""
+    return GapEntry(
+        journal_id="alpaca-iex",
+        number=1,
+        source="alpaca",
+        feed="iex",
+        start_ns=OPEN,
+        end_ns=OPEN + 5,
+        reason="mute",
+        symbols=("AAPL", "MSFT"),
+        state="refused",
+        trades=3,
+        bars_compared=2,
+        bars_exact=1,
+        detail="the plan does not include it",
+    )
+
+
+async def write_second(path: Path) -> None:
+    """Make a database with what ``v0002.db`` holds."""
+    await write_first(path)
+    async with await BarRepository.open(f"sqlite:///{path}") as repository:
+        await GapStore(repository.database).save(second_gap())
+
+
+async def check_second(path: Path) -> None:
+    """Check that a database says what ``v0002.db`` said."""
+    await check_first(path)
+    async with await BarRepository.open(f"sqlite:///{path}") as repository:
+        assert await GapStore(repository.database).every() == [second_gap()]
+
+
 async def write_first(path: Path) -> None:
     """Make a database with what ``v0001.db`` holds."""
     async with await BarRepository.open(f"sqlite:///{path}") as repository:
@@ -80,9 +121,14 @@ def test_migrations_database_of_the_first_schema_says_what_it_said(tmp_path: Pat
     asyncio.run(check_first(tmp_path / "a.db"))
 
 
+def test_migrations_database_of_the_second_schema_says_what_it_said(tmp_path: Path) -> None:
+    shutil.copy(KEPT / "v0002.db", tmp_path / "a.db")
+    asyncio.run(check_second(tmp_path / "a.db"))
+
+
 def test_migrations_new_database_says_the_same(tmp_path: Path) -> None:
-    asyncio.run(write_first(tmp_path / "a.db"))
-    asyncio.run(check_first(tmp_path / "a.db"))
+    asyncio.run(write_second(tmp_path / "a.db"))
+    asyncio.run(check_second(tmp_path / "a.db"))
 
 
 def test_migrations_every_schema_has_a_kept_database() -> None:

@@ -1,0 +1,149 @@
+"""Live feeds of `marketpipe stream`."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random  # noqa: TID251  # spreads retries; nothing is built of it
+from typing import Final
+
+from marketpipe.access import folder_of
+from marketpipe.cli.common import progress_line
+from marketpipe.cli.wiring import live_settings
+from marketpipe.errors import UsageError
+from marketpipe.pipelines.alpacafeed import alpaca_feed
+from marketpipe.pipelines.livefeed import LiveFeed
+from marketpipe.pipelines.service import Ingested, IngestionService, Progress
+from marketpipe.settings import AlpacaSettings, Settings, StreamSettings
+from marketpipe.sources.alpaca.config import AlpacaStream
+from marketpipe.sources.alpaca.rest import AlpacaRest
+from marketpipe.sources.clocks import Clock, FollowedClock, SystemClock
+
+SYMBOLS: Final = ("AAPL", "SPY", "QQQ")
+CRYPTO_SYMBOLS: Final = ("BTC/USD", "ETH/USD")
+
+_log = logging.getLogger("marketpipe.stream")
+
+
+def stream_live(read: Settings, source: str, price: str, *, quiet: bool) -> list[Ingested]:
+    """Run live feeds until SIGINT or SIGTERM; return what each came to.
+
+    A feed that fails does not stop another: its failure is logged at once, and raised when the
+    others have ended.
+
+    Raises
+    ------
+    UsageError
+        If the source is none, or the keys are not set.
+    VendorError, StorageError
+        If a feed could not go on.
+    """
+    if source != "alpaca":
+        raise UsageError(f"source: was '{source}'; live feeds are of alpaca")
+    with progress_line(quiet) as show:
+        return asyncio.run(_run(read, price, show))
+
+
+async def _run(read: Settings, price: str, show: Progress | None) -> list[Ingested]:
+    async with feeds_of(read) as feeds:
+        seen = show if len(feeds) == 1 else None
+        services = [_service(read, feed, price, seen) for feed in feeds]
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, _stop, services)
+        return await run_beside(services)
+
+
+def services_of(read: Settings, feeds: list[LiveFeed]) -> list[IngestionService]:
+    """Make a service for each feed."""
+    return [_service(read, feed, "trade", None) for feed in feeds]
+
+
+async def run_beside(services: list[IngestionService]) -> list[Ingested]:
+    """Run services beside one another; what fails is logged at once, and raised at the end."""
+    ended = await asyncio.gather(*map(_told, services), return_exceptions=True)
+    for failure in ended:
+        if isinstance(failure, BaseException):
+            raise failure
+    return [done for done in ended if isinstance(done, Ingested)]
+
+
+def _stop(services: list[IngestionService]) -> None:
+    for service in services:
+        service.stop()
+
+
+async def _told(service: IngestionService) -> Ingested:
+    try:
+        return await service.run()
+    except Exception as failure:
+        _log.error("%s ended: %s", service.journal_id, failure)
+        raise
+
+
+def _service(read: Settings, feed: LiveFeed, price: str, show: Progress | None) -> IngestionService:
+    settings = live_settings(
+        read, feed.journal_id, price, is_crypto=feed.is_crypto, delay_ns=feed.delay_ns
+    )
+    return IngestionService(
+        folder_of(read),
+        settings,
+        feed,
+        durability=read.journal.durability,
+        compression=read.lake.compression,
+        progress=show,
+    )
+
+
+@asynccontextmanager
+async def feeds_of(read: Settings) -> AsyncIterator[list[LiveFeed]]:
+    """Make the feeds that the configuration asks for, each with a client of the history."""
+    alpaca = read.alpaca
+    wanted = _wanted(read.stream, alpaca)
+    streams = [(_stream(alpaca, path), symbols) for path, symbols in wanted.items() if symbols]
+    async with AsyncExitStack() as opened:
+        clock: Clock = SystemClock()
+        if alpaca.clock is not None:
+            clock = await FollowedClock.follow(alpaca.clock)
+            opened.push_async_callback(clock.close)
+        random = Random(os.urandom(16))  # noqa: S311  # only jitter
+        feeds = []
+        for stream, symbols in streams:
+            rest = AlpacaRest(
+                stream.key, stream.secret, url=stream.rest_url, clock=clock, random=random
+            )
+            await opened.enter_async_context(rest)
+            feeds.append(
+                alpaca_feed(
+                    stream, rest, symbols, clock, random, silence_seconds=alpaca.silence_seconds
+                )
+            )
+        yield feeds
+
+
+def _wanted(stream: StreamSettings, alpaca: AlpacaSettings) -> dict[str, tuple[str, ...]]:
+    """Return the symbols of each stream; without any named, the defaults of both."""
+    stocks, crypto = stream.symbols or (), stream.crypto_symbols or ()
+    if stream.symbols is None and stream.crypto_symbols is None:
+        stocks, crypto = SYMBOLS, CRYPTO_SYMBOLS
+    return {f"v2/{alpaca.feed}": stocks, f"v1beta3/crypto/{alpaca.location}": crypto}
+
+
+def _stream(alpaca: AlpacaSettings, path: str) -> AlpacaStream:
+    if alpaca.key is None or alpaca.secret is None:
+        raise UsageError(
+            "live mode needs keys of Alpaca: set ALPACA_API_KEY and ALPACA_SECRET_KEY, or put "
+            "them into keys.env in this folder; keys are free at alpaca.markets. Without keys, "
+            "`make demo` shows a simulated feed, and --mode mock --csv FILE takes a file"
+        )
+    return AlpacaStream(
+        path=path,
+        key=alpaca.key,
+        secret=alpaca.secret,
+        url=alpaca.stream_url,
+        rest_url=alpaca.rest_url,
+        encoding=alpaca.encoding,
+        channels=alpaca.channels,
+    )

@@ -1,0 +1,146 @@
+"""`LiveFeed`: a vendor's stream, and what its history fills, as one journal's records."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from marketpipe.domain.records import CLOCK
+from marketpipe.pipelines.facts import with_facts
+from marketpipe.pipelines.feeddays import DaysOf
+from marketpipe.pipelines.gapfill import DAY_AFTER_NS, GapFiller, History
+from marketpipe.pipelines.intake import Append, Intake
+from marketpipe.pipelines.live import MakeParser
+from marketpipe.sources.clocks import Clock
+from marketpipe.sources.connector import BaseConnector, Gap
+from marketpipe.store import GapStore
+
+ANY_LEAD: Final = 0
+FORM: Final = "frames"
+
+_log = logging.getLogger("marketpipe.feed")
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveFeed:
+    """A live feed with its gaps filled, for `IngestionService`.
+
+    It never waits for what is derived of it: messages that came are in the journal, however far
+    behind the bars are.
+
+    Attributes
+    ----------
+    journal_id : name of its journal
+    connector : the stream
+    history : fills its gaps
+    clock : the feed's time
+    source, feed : names of the vendor and its feed
+    symbols : what is subscribed
+    days_of : the days of the feed
+    day_after_ns : how long after its end a day with gaps is looked over whole
+    delay_ns : how much later than it happens the feed tells
+    is_crypto : whether it is of crypto, which trades at all times
+    make_parser : what makes the parser of its records
+    """
+
+    journal_id: str
+    connector: BaseConnector
+    history: History
+    clock: Clock
+    source: str
+    feed: str
+    symbols: tuple[str, ...]
+    days_of: DaysOf
+    make_parser: MakeParser
+    day_after_ns: int = DAY_AFTER_NS
+    delay_ns: int = 0
+    is_crypto: bool = False
+    lead: int = ANY_LEAD
+
+    def total_bytes(self) -> int | None:
+        """Return None: a feed has no end."""
+        return None
+
+    def absent(self) -> tuple[str, ...]:
+        """Return nothing: only the vendor knows what it has."""
+        return ()
+
+    async def run(self, intake: Intake) -> bool:
+        """Take the feed in until it is stopped.
+
+        Raises
+        ------
+        VendorError
+            What waiting cannot mend: a wrong key, a plan that does not include the feed.
+        StorageError
+            If the journal or the ledger cannot be written.
+        """
+
+        async def append(records: pa.RecordBatch) -> None:
+            await intake.append(with_facts(records, facts))
+
+        facts = {
+            "input": {"form": FORM, "source": self.source, "feed": self.feed},
+            "settings": intake.settings,
+        }
+        filler = GapFiller(
+            self.history,
+            self.clock,
+            GapStore(intake.database),
+            append,
+            journal_id=self.journal_id,
+            source=self.source,
+            feed=self.feed,
+            symbols=lambda: self.symbols,
+            days_of=self.days_of,
+            day_after_ns=self.day_after_ns,
+        )
+        await filler.load()
+        seam = _Seam(append, filler, intake.journal.last_ts_recv)
+        started = {"event": "started", "symbols": list(self.symbols)}
+        await append(self.history.control(started, self.clock.now_ns()))
+        self.connector.register_callback(seam.take, filler.opened)
+        await self.connector.subscribe(self.symbols)
+        await self.connector.connect()
+        listening = asyncio.create_task(self.connector.run())
+        filling = asyncio.create_task(filler.run())
+        stopped = asyncio.create_task(intake.stopped.wait())
+        await asyncio.wait([listening, filling, stopped], return_when=asyncio.FIRST_COMPLETED)
+        await self.connector.disconnect()
+        filling.cancel()
+        stopped.cancel()
+        # Both are waited for, whichever ended first; what the one raised is what the feed says.
+        ended = await asyncio.gather(listening, filling, return_exceptions=True)
+        for failure in ended:
+            if isinstance(failure, Exception):
+                raise failure
+        if filler.open:
+            _log.warning(
+                "%s: %d gaps are not filled yet; the next run goes on with them",
+                self.journal_id,
+                filler.open,
+            )
+        return True
+
+
+@dataclass(slots=True)
+class _Seam:
+    """Hands records on, and notes the gap between the last run and this one."""
+
+    append: Append
+    filler: GapFiller
+    last_ns: int | None
+
+    async def take(self, records: pa.RecordBatch) -> None:
+        """Append records; the first tick of the clock ends the gap since the last run."""
+        if self.last_ns is not None:
+            ticks = np.flatnonzero(np.asarray(pc.equal(records["kind"], CLOCK)))
+            if len(ticks):
+                begins_ns = int(records["ts_recv"][int(ticks[0])].as_py())
+                gap, self.last_ns = Gap(self.last_ns, begins_ns, "stopped"), None
+                await self.filler.opened(gap)
+        await self.append(records)

@@ -1,0 +1,144 @@
+"""A live feed of a simulated Alpaca, run to the end of its session, with faults or without."""
+
+import asyncio
+import random  # noqa: TID251
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from marketpipe.domain.timeframe import parse_many
+from marketpipe.domain.units import NANOS
+from marketpipe.normalize import RuleSet
+from marketpipe.pipelines.alpacafeed import alpaca_feed
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.live import LiveSettings
+from marketpipe.pipelines.opening import versions_of
+from marketpipe.pipelines.service import Ingested, IngestionService
+from marketpipe.simulator import Fault, Schedule, Simulator, Wire, serve
+from marketpipe.simulator.generate import generate
+from marketpipe.simulator.market import Market
+from marketpipe.sources.alpaca.config import AlpacaStream
+from marketpipe.sources.alpaca.rest import AlpacaRest
+from marketpipe.sources.clocks import FollowedClock
+from marketpipe.store import BarRepository, GapEntry, GapStore
+
+CLOSE_NS = int(datetime(2026, 1, 6, 1, tzinfo=UTC).timestamp()) * NANOS
+"""20:00 in New York on Monday, 2026-01-05: the end of a day of stocks."""
+MIDNIGHT_NS = CLOSE_NS - 3600 * NANOS
+"""The end of a day of crypto."""
+DAY_AFTER_NS = 60 * NANOS
+"""How long after its end a day with gaps is looked over."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a session came to."""
+
+    done: Ingested
+    gaps: list[GapEntry]
+
+
+def market(
+    kind: str = "stocks", minutes: int = 4, *, seed: int = 7, per_second: float = 20.0
+) -> Market:
+    """Return the last minutes of a day."""
+    end_ns = CLOSE_NS if kind == "stocks" else MIDNIGHT_NS
+    symbols = ("AAPL", "MSFT", "SPY") if kind == "stocks" else ("BTC/USD", "ETH/USD")
+    return generate(
+        symbols,
+        kind="stocks" if kind == "stocks" else "crypto",
+        start_ns=end_ns - minutes * 60 * NANOS,
+        end_ns=end_ns,
+        seed=seed,
+        trades_per_second=per_second,
+        quotes_per_second=per_second / 4,
+        late_share=0.01,
+        cancel_share=0.005,
+        correction_share=0.005,
+        tail_ns=60 * NANOS,
+    )
+
+
+def settings(journal_id: str, rules: str = "plain") -> LiveSettings:
+    """Return settings for bars of one and five minutes."""
+    derive = DeriveSettings(
+        journal_id=journal_id,
+        timeframes=parse_many("1m,5m"),
+        rule_set=RuleSet.load(rules),
+    )
+    return LiveSettings(derive=derive, versions=versions_of(derive))
+
+
+def stream(simulator: Simulator, path: str = "v2/iex", *, key: str = "KEY") -> AlpacaStream:
+    """Return how to get at a simulator's stream."""
+    return AlpacaStream(
+        path=path,
+        key=SecretStr(key),
+        secret=SecretStr("SECRET"),
+        url=simulator.ws_url,
+        rest_url=simulator.url,
+    )
+
+
+async def run_session(
+    folder: Path,
+    of: Market,
+    faults: Sequence[Fault] = (),
+    *,
+    speed: float = 60.0,
+    rules: str = "plain",
+    from_ns: int | None = None,
+    until_ns: int | None = None,
+) -> Ran:
+    """Take a simulated session in, to the end of its day and of all repairs.
+
+    With ``until_ns`` it is stopped then; with ``from_ns`` its first client comes then.
+    """
+    path = "v2/iex" if of.kind == "stocks" else "v1beta3/crypto/us"
+    async with (
+        serve(of, speed=speed, faults=Schedule(faults), wire=Wire(waits=not from_ns)) as simulator,
+        await FollowedClock.follow(simulator.clock_url) as clock,
+    ):
+        wanted = stream(simulator, path)
+        spread = random.Random(1)
+        async with AlpacaRest(
+            wanted.key, wanted.secret, url=simulator.url, clock=clock, random=spread
+        ) as rest:
+            feed = alpaca_feed(wanted, rest, of.symbols, clock, spread, silence_seconds=60.0)
+            feed.day_after_ns = DAY_AFTER_NS
+            service = IngestionService(DataFolder(folder), settings(feed.journal_id, rules), feed)
+            await clock.sleep(max(0, (from_ns or 0) - clock.now_ns()) / NANOS)
+            running = asyncio.create_task(service.run())
+            over_ns = of.end_ns + DAY_AFTER_NS + 10 * NANOS
+            ended = asyncio.create_task(
+                until_repaired(folder, clock, over_ns)
+                if until_ns is None
+                else until(clock, until_ns)
+            )
+            await asyncio.wait([running, ended], return_when=asyncio.FIRST_COMPLETED)
+            service.stop()
+            ended.cancel()
+            done = await running
+    return Ran(done, await ledger(folder))
+
+
+async def until(clock: FollowedClock, end_ns: int) -> None:
+    """Wait until a time has come."""
+    while clock.now_ns() < end_ns:
+        await clock.sleep(1)
+
+
+async def until_repaired(folder: Path, clock: FollowedClock, end_ns: int) -> None:
+    """Wait until a time has come and no gap is open any more."""
+    while clock.now_ns() < end_ns or any(gap.state == "open" for gap in await ledger(folder)):
+        await clock.sleep(5)
+
+
+async def ledger(folder: Path) -> list[GapEntry]:
+    """Return the gap ledger of a data folder."""
+    async with await BarRepository.open(DataFolder(folder).store_url) as store:
+        return await GapStore(store.database).every()
