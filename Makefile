@@ -27,8 +27,8 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-demo: $(VENV)/.run  ## generate one session of ticks, build bars, prove the root
-	$(BIN)/marketpipe demo
+demo: $(VENV)/.run  ## a simulated vendor, live: bars in store and lake, and their proof
+	$(BIN)/marketpipe demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
 test: $(VENV)/.dev  ## the whole test suite
 	tools/servers.sh
