@@ -89,7 +89,7 @@ async def run_session(
     of: Market,
     faults: Sequence[Fault] = (),
     *,
-    speed: float = 60.0,
+    speed: float = 120.0,
     rules: str = "plain",
     from_ns: int | None = None,
     until_ns: int | None = None,

@@ -285,7 +285,9 @@ def kept(folder: Path) -> Kept:
     reader.close()
     with sqlite3.connect(folder / "marketpipe.db") as database:
         store = database.execute("SELECT * FROM bars ORDER BY seq").fetchall()
-        findings = database.execute("SELECT * FROM findings ORDER BY 1, 2").fetchall()
+        findings = database.execute(
+            "SELECT * FROM findings WHERE pipeline LIKE 'live/%' ORDER BY 1, 2"
+        ).fetchall()
     database.close()
     bars = bars_of(folder)
     return Kept(

@@ -142,11 +142,17 @@ def test_replay_output_into_a_closed_pipe_is_no_traceback(tmp_path: Path) -> Non
     assert done.stdout == b"input"
 
 
-def test_demo_agrees_with_its_recomputation(marketpipe: Command) -> None:
-    done = marketpipe("demo", "--trades", "20000")
-    assert done.code == 0
+def test_demo_takes_a_live_feed_through_a_lost_connection_and_proves_its_bars(
+    marketpipe: Command,
+) -> None:
+    done = marketpipe("demo", "--seconds", "10")
+    assert done.code == 0, done.err
     assert "GENERATED" in done.out
-    assert "agrees" in done.line("confirmed")
+    assert "disconnected: repaired" in done.out
+    sides = [line.split()[0] for line in done.out.splitlines() if " root sha256:" in line]
+    assert [side for side in sides if side != "history"] == ["live", "store", "replay", "batch"] * 2
+    certified = marketpipe("verify", "--against-vendor", "--data-dir", "data/demo")
+    assert "alpaca/iex AAPL@1m 2026-01-05" in certified.out
 
 
 def test_doctor_on_a_working_machine_exits_zero(marketpipe: Command, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """`marketpipe rebuild`, `verify` and `explain`, as a user meets them."""
 
+import os
 from pathlib import Path
 
 from e2e.conftest import Command
 from feedkit import OPEN
+from marketpipe.journal import SqliteJournal
+from marketpipe.pipelines.datafolder import DataFolder
 from rebuildkit import streamed, tamper
 
 RANGE = ("--start", "2026-01-05", "--end", "2026-01-06")
@@ -51,7 +54,7 @@ def test_rebuild_shows_then_writes_and_then_all_is_well(
         ["revision", "2", "rebuild,"],
     ]
     # the journal cannot give a session that a rebuild has changed: it says so
-    assert "left out" in marketpipe("verify").out
+    assert "left out   3 bars of 1 sessions" in marketpipe("verify").out
 
 
 def test_rebuild_and_verify_of_two_feeds_keep_to_their_own_series(
@@ -92,6 +95,10 @@ def test_checks_of_wrong_words_exit_two_and_say_what_is_valid(
         (("verify", "--symbols", "AAPL,NOPE"), "has no NOPE; valid are AAPL, BTC/USD"),
         (("verify", "--symbols", "BTCUSD"), "has no BTCUSD; valid are BTC/USD, AAPL"),
         (("verify", "--symbols", ","), "symbols: was ',', no symbol; valid are AAPL, BTC/USD"),
+        (("verify", "--date", "2030-01-01"), "bars are kept of 2026-01-05 to 2026-01-06"),
+        (("rebuild", *RANGE, "--symbols", "AAPL,NOPE"), "has no NOPE; valid are AAPL, BTC/USD"),
+        (("rebuild", *RANGE, "--symbols", ","), "symbols: was ',', no symbol"),
+        (("rebuild", "--start", "2030-01-01", "--end", "2030-01-03"), "no bar to compare of raw,"),
         (("rebuild", "--start", "x", "--end", "2026-01-06"), "start: was 'x'"),
         (("rebuild", "--start", "2026-01-06", "--end", "2026-01-06"), "end: was '2026-01-06'"),
         (("explain", "AAPL", "1m", "2026-01-05T14:30:10"), "ts"),
@@ -101,6 +108,19 @@ def test_checks_of_wrong_words_exit_two_and_say_what_is_valid(
     for words, named in wrong:
         done = marketpipe(*words)
         assert (done.code, named in done.err) == (2, True), done.err
+
+
+def test_checks_beside_a_running_feed_exit_three_and_name_it(
+    marketpipe: Command, tmp_path: Path
+) -> None:
+    folder = DataFolder(streamed(tmp_path))
+    for words in (("verify",), ("rebuild", *RANGE), ("rebuild", *RANGE, "--write")):
+        with SqliteJournal(folder.journal("mock-file"), "mock-file"):
+            done = marketpipe(*words)
+        assert done.code == 3
+        assert f"journal mock-file: its feed is running, process {os.getpid()}; stop" in done.err
+        assert ("restore" in done.err) == ("--write" not in words)
+        assert marketpipe(*words).code == 0
 
 
 def test_explain_prints_evidence_with_its_bytes(marketpipe: Command, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import sqlite3
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from e2e.conftest import Command
 from feedkit import OPEN, ticks
@@ -96,7 +98,7 @@ def test_doctor_tells_what_the_folder_holds(streamed: Command) -> None:
     assert "ok       journal mock-file: first offset 0, next offset " in done.out
     assert "ok       table trades: " in done.out
     assert "480 rows" in done.out
-    assert "ok       store: schema 0001, last seq 6" in done.out
+    assert "ok       store: schema 0002, last seq 6" in done.out
     assert "ok       checkpoint live/mock-file: offset " in done.out
 
 
@@ -105,6 +107,45 @@ def test_doctor_finds_a_missing_file_of_the_lake(streamed: Command) -> None:
     done = streamed("doctor")
     assert done.code == 1
     assert "broken   table trades: " in done.out
+
+
+def test_doctor_finds_a_file_of_the_lake_that_was_cut_short(streamed: Command) -> None:
+    path = Path(streamed("lake", "files", "trades").out.split()[0])
+    path.write_bytes(path.read_bytes()[:-100])
+    done = streamed("doctor")
+    assert done.code == 1
+    assert f"broken   table trades: table trades: '{path}' cannot be read" in done.out
+
+
+def test_doctor_finds_records_that_the_raw_table_lacks(streamed: Command) -> None:
+    # as an operator with another tool could: a day of one journal is gone, nobody noted it
+    table = DeltaTable("data/lake/raw")
+    table.alter.set_table_properties({"delta.appendOnly": "false"})
+    table.delete('"offset" >= 10 AND "offset" < 20')
+    done = streamed("doctor")
+    assert done.code == 1
+    assert "broken   table raw: offsets 10 to 19 of journal mock-file are missing" in done.out
+    DeltaTable("data/lake/raw").delete('"offset" < 25')
+    done = streamed("doctor")
+    assert done.code == 1
+    assert "broken   table raw: offsets 0 to 24 of journal mock-file are missing" in done.out
+
+
+def test_doctor_finds_a_record_that_the_raw_table_has_twice(streamed: Command) -> None:
+    table = DeltaTable("data/lake/raw")
+    rows = table.to_pyarrow_table()
+    write_deltalake(table, rows.filter(pc.field("offset") == 7), mode="append")
+    done = streamed("doctor")
+    assert done.code == 1
+    assert "broken   table raw: offset 7 of journal mock-file is there twice" in done.out
+
+
+def test_doctor_finds_a_database_of_a_newer_version(streamed: Command) -> None:
+    with sqlite3.connect("data/marketpipe.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    done = streamed("doctor")
+    assert done.code == 1
+    assert "broken   store: schema 9999, which this version of MarketPipe does not know" in done.out
 
 
 def test_doctor_finds_a_damaged_journal(streamed: Command) -> None:

@@ -156,14 +156,9 @@ def test_stream_stopped_within_one_file_refuses_another(
     assert marketpipe(*MOCK, "--csv", later, "--timeframes", "1m,5m").code == 0
 
 
-def test_stream_live_says_what_is_not_built_and_what_works(
+def test_stream_mode_comes_from_the_environment(
     marketpipe: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    done = marketpipe("stream", "--symbols", "AAPL")
-    assert done.code == 2
-    assert "live feeds are not built yet" in done.err
-    assert "--mode mock --csv FILE" in done.err
-    assert not Path("data").exists()
     monkeypatch.setenv("INGESTION_MODE", "mock")
     assert marketpipe("stream", "--csv", ticks(tmp_path / "t.csv", 60)).code == 0
 

@@ -155,6 +155,9 @@ def test_journal_and_raw_both_gone_is_refused(forge: Forge, half_way: Life) -> N
     _remove(half_way, "lake/raw")
     end = forge.live(half_way)
     assert end.status == 1
+    assert "StorageError: journal alpaca: its checkpoint cannot be used: table raw" in end.error
+    _remove_store(half_way)
+    end = forge.live(half_way)
     assert "StorageError: journal alpaca: ends before offset 0" in end.error
     assert "restore the data folder from a backup" in end.error
 

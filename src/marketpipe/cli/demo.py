@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from marketpipe.cli.common import DEFAULT_DATA_DIR
+from marketpipe.cli.common import DEFAULT_DATA_DIR, settings
 from marketpipe.cli.options import DataDir, Quiet
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _LOOK_SECONDS: Final = 0.5
 
 
 def demo(
+    ctx: typer.Context,
     seconds: Annotated[
         int, typer.Option(min=10, max=3600, help="Real seconds that the session lasts.")
     ] = 30,
@@ -47,6 +48,7 @@ def demo(
 
     Example: marketpipe demo --seconds 20 --seed 7
     """
+    settings(ctx)
     folder = data_dir / "demo"
     shutil.rmtree(folder, ignore_errors=True)
     print("These ticks are GENERATED, by a seeded recipe: they are no market's data.")

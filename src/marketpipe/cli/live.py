@@ -62,8 +62,12 @@ def services_of(read: Settings, feeds: list[LiveFeed]) -> list[IngestionService]
 
 
 async def run_beside(services: list[IngestionService]) -> list[Ingested]:
-    """Run services beside one another; what fails is logged at once, and raised at the end."""
-    ended = await asyncio.gather(*map(_told, services), return_exceptions=True)
+    """Run services beside one another; a failure is raised when all have ended.
+
+    Where there are others that go on, it is logged at once.
+    """
+    told = _told if len(services) > 1 else IngestionService.run
+    ended = await asyncio.gather(*map(told, services), return_exceptions=True)
     for failure in ended:
         if isinstance(failure, BaseException):
             raise failure
@@ -124,8 +128,19 @@ async def feeds_of(read: Settings) -> AsyncIterator[list[LiveFeed]]:
 
 
 def _wanted(stream: StreamSettings, alpaca: AlpacaSettings) -> dict[str, tuple[str, ...]]:
-    """Return the symbols of each stream; without any named, the defaults of both."""
+    """Return the symbols of each stream; without any named, the defaults of both.
+
+    Raises
+    ------
+    UsageError
+        If all are asked for.
+    """
     stocks, crypto = stream.symbols or (), stream.crypto_symbols or ()
+    if "*" in (*stocks, *crypto):
+        raise UsageError(
+            "symbols: was '*'; a gap in a feed of all symbols cannot be filled from history; name "
+            "them"
+        )
     if stream.symbols is None and stream.crypto_symbols is None:
         stocks, crypto = SYMBOLS, CRYPTO_SYMBOLS
     return {f"v2/{alpaca.feed}": stocks, f"v1beta3/crypto/{alpaca.location}": crypto}

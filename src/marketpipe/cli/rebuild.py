@@ -10,8 +10,10 @@ from marketpipe.cli.common import settings, split
 from marketpipe.cli.options import Journal, Symbols
 
 if TYPE_CHECKING:
+    from marketpipe.pipelines.datafolder import DataFolder
+    from marketpipe.pipelines.journals import Recorded
     from marketpipe.pipelines.lakereads import Days
-    from marketpipe.pipelines.rebuild import Rebuilt
+    from marketpipe.pipelines.rebuild import RebuildJob, Rebuilt
     from marketpipe.settings import Settings
 
 
@@ -37,32 +39,39 @@ def rebuild(
 ) -> None:
     """Compute bars again from the lake, show what differs, and with --write write it as revisions.
 
-    Exits 1 if bars differ and nothing was written.
+    Exits 1 if bars differ and nothing was written, 2 if there is no bar to compare of what the
+    options pick, 3 while a feed of the data folder runs.
 
     Example: marketpipe rebuild --from raw --symbols AAPL --start 2026-01-05 --end 2026-01-06
     """
     import asyncio
 
     from marketpipe.access import folder_of
+    from marketpipe.cli.verify import refuse_unknown
+    from marketpipe.errors import UsageError
     from marketpipe.pipelines.journals import feeds, recorded
-    from marketpipe.pipelines.rebuild import RebuildJob, described, plan
+    from marketpipe.pipelines.ownership import OR_A_COPY, stopped_feeds
+    from marketpipe.pipelines.rebuild import described, plan, symbols_of
     from marketpipe.pipelines.rebuild import write as write_revisions
 
     read = settings(ctx)
     folder = folder_of(read)
-    differs = False
-    for name in [journal] if journal is not None else _known(read, feeds(folder)):
-        made = recorded(folder, name)
-        job = RebuildJob(
-            folder=folder,
-            settings=made.settings,
-            make_parser=made.make_parser,
-            origin=origin.value,
-            symbols=frozenset(split(symbols)) if symbols is not None else None,
-            days=_days(start, end),
+    wanted = None if symbols is None else frozenset(split(symbols))
+    jobs = [
+        _job(folder, recorded(folder, name), origin, wanted, _days(start, end))
+        for name in ([journal] if journal is not None else _known(read, feeds(folder)))
+    ]
+    refuse_unknown(wanted, frozenset() if wanted is None else symbols_of(folder))
+    with stopped_feeds(folder, "" if write else OR_A_COPY):
+        plans = [(job, plan(job)) for job in jobs]
+    if all(found.is_empty for _, found in plans):
+        raise UsageError(
+            f"start and end: were '{start}' and '{end}'; there is no bar to compare of "
+            f"{described(jobs[0])}"
         )
-        found = plan(job)
-        print(f"journal    {name}: {described(job)}")
+    differs = False
+    for job, found in plans:
+        print(f"journal    {job.settings.journal_id}: {described(job)}")
         _show(found)
         if write:
             count = asyncio.run(write_revisions(job, found, now_ns()))
@@ -71,6 +80,25 @@ def rebuild(
             differs = True
     if differs:
         raise typer.Exit(1)
+
+
+def _job(
+    folder: "DataFolder",
+    made: "Recorded",
+    origin: Origin,
+    symbols: frozenset[str] | None,
+    days: "Days",
+) -> "RebuildJob":
+    from marketpipe.pipelines.rebuild import RebuildJob
+
+    return RebuildJob(
+        folder=folder,
+        settings=made.settings,
+        make_parser=made.make_parser,
+        origin=origin.value,
+        symbols=symbols,
+        days=days,
+    )
 
 
 def _known(read: "Settings", names: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,6 +11,8 @@ from marketpipe.cli.common import split
 if TYPE_CHECKING:
     from marketpipe.simulator import Fault, Plan, Simulator, Wire
     from marketpipe.simulator.market import Kind, Market
+
+_TAIL_NS: Final = 150_000_000_000
 
 
 class Vendor(StrEnum):
@@ -126,8 +128,10 @@ def _markets(
     start_ns = now_ns() if start is None else instant_ns(start, "--start")
     end_ns = start_ns + int(recipe.pop("seconds")) * NANOS
     seed = int(recipe.pop("seed"))
+    # The bars of the last minutes, and what late trades make of them, are sent before the end.
+    tail_ns = min(_TAIL_NS, (end_ns - start_ns) // 4)
     return [
-        generate(names, kind, start_ns, end_ns, seed, **recipe)
+        generate(names, kind, start_ns, end_ns, seed, tail_ns=tail_ns, **recipe)
         for kind, names in symbols.items()
         if names
     ]

@@ -89,14 +89,13 @@ def stream(
         if csv is not None or frames is not None:
             raise UsageError("--csv and --frames: a file is no live feed; add --mode mock")
         done = stream_live(read, source or "alpaca", price.value, quiet=quiet)
-        for one in done:
-            _print(one, f"live feed {one.journal_id}", read, price.value)
+        _print(done, [f"live feed {one.journal_id}" for one in done])
         return
     mock = _feed(read.stream, csv, frames, source, feed or "")
     with progress_line(quiet) as show:
         service = _service(read, mock, price.value, show)
         finished = _run(service)
-    _print(finished, f"{mock.path} as the feed of {mock.source}", read, price.value)
+    _print([finished], [f"{mock.path} as the feed of {mock.source}"])
     if finished.absent:
         note(f"marketpipe: {mock.path} holds no row of {', '.join(finished.absent)}")
     if not finished.complete:
@@ -157,28 +156,32 @@ def _run(service: "IngestionService") -> "Ingested":
     return asyncio.run(until_done())
 
 
-def _print(done: "Ingested", taken: str, read: "Settings", price: str) -> None:
-    """Print counts, findings, the watermark and the root, one fact a line."""
+def _print(done: "list[Ingested]", taken: list[str]) -> None:
+    """Print what each feed came to, then what the lake holds now, one fact a line."""
     from marketpipe.domain.units import format_ns
 
-    wanted, held = read.stream, done.held
-    session = wanted.session or ("continuous" if wanted.calendar == "24/7" else "regular")
+    for one, what in zip(done, taken, strict=True):
+        facts = one.settings
+        session = facts["session"] or ("continuous" if facts["calendar"] == "24/7" else "regular")
+        print(f"input      {what}")
+        print(
+            f"settings   calendar {facts['calendar']} · session {session} · "
+            f"rules {str(facts['rules']).split()[0]} · price {facts['price']}"
+        )
+        print(
+            f"messages   {one.appended:,} appended to journal {one.journal_id}, "
+            f"which ends at offset {one.next_offset:,}"
+        )
+        found = ", ".join(f"{entry.code} {entry.count:,}" for entry in one.findings.entries)
+        print(f"findings   {found or 'none'}")
+        print(f"watermark  {'none' if one.watermark_ns is None else format_ns(one.watermark_ns)}")
+    if not done:
+        return
+    held = done[-1].held
     ticks = " · ".join(f"{kind} {count:,}" for kind, count in held.rows.items())
     bars = " · ".join(f"{timeframe} {count:,}" for timeframe, count in held.bars.items())
-    print(f"input      {taken}")
-    print(
-        f"settings   calendar {wanted.calendar} · session {session} · rules {wanted.rules} · "
-        f"price {price}"
-    )
-    print(
-        f"messages   {done.appended:,} appended to journal {done.journal_id}, "
-        f"which ends at offset {done.next_offset:,}"
-    )
     print(f"ticks      {ticks or 'none'}")
     print(f"bars       {bars or 'none'}")
     print(f"revisions  {held.revisions:,}")
-    found = ", ".join(f"{entry.code} {entry.count:,}" for entry in done.findings.entries)
-    print(f"findings   {found or 'none'}")
     print(f"quarantine {held.quarantined:,}")
-    print(f"watermark  {'none' if done.watermark_ns is None else format_ns(done.watermark_ns)}")
     print(f"root       {held.root}")

@@ -1,6 +1,6 @@
 """`marketpipe verify`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -9,6 +9,7 @@ from marketpipe.cli.options import Journal, Symbols
 
 if TYPE_CHECKING:
     from marketpipe.pipelines.datafolder import DataFolder
+    from marketpipe.pipelines.proof import Proof
 
 
 def verify(
@@ -24,10 +25,12 @@ def verify(
 ) -> None:
     """Compare the bars that are kept with a replay of the journal and an independent batch in SQL.
 
-    Prints the roots side by side; exits 1 and names the first bar that differs if one does. A
-    journal is read from its first record on, whatever the options pick. With --against-vendor the
-    bars of alpaca-v1 are compared with the vendor's own bars of the same stream instead, cell by
-    cell; exits 1 and explains the first that differs, 2 if there is nothing to compare.
+    Prints the roots side by side; exits 1 and names the first bar that differs if one does, 2 if
+    there is nothing to compare of what the options pick, 3 while a feed of the data folder runs:
+    stop it, or verify a restored backup. A journal is read from its first record on. With
+    --against-vendor the bars of alpaca-v1 are compared with the vendor's own bars of the same
+    stream instead, cell by cell; exits 1 and explains the first that differs, 2 if there is
+    nothing to compare.
 
     Example: marketpipe verify --symbols AAPL --date 2026-01-05
     """
@@ -36,6 +39,7 @@ def verify(
     from marketpipe.access import folder_of
     from marketpipe.errors import UsageError
     from marketpipe.pipelines.journals import feeds
+    from marketpipe.pipelines.ownership import OR_A_COPY, stopped_feeds
 
     read = settings(ctx)
     folder = folder_of(read)
@@ -52,7 +56,8 @@ def verify(
     if against_vendor:
         agrees = _against_vendor(folder, journal, wanted, day)
     else:
-        agrees = print_proofs(folder, names, wanted, day)
+        with stopped_feeds(folder, OR_A_COPY):
+            agrees = print_proofs(folder, names, wanted, day)
     if not agrees:
         raise typer.Exit(1)
 
@@ -61,11 +66,16 @@ def print_proofs(
     folder: "DataFolder", names: list[str], wanted: frozenset[str] | None, day: int | None
 ) -> bool:
     """Print what the four sides of each journal come to; say whether they agree."""
+    from datetime import date as day_of
+    from datetime import timedelta
+
     from marketpipe.domain.units import format_ns
     from marketpipe.pipelines.proof import prove
 
     proofs = [prove(folder, name, symbols=wanted, day=day) for name in names]
-    _refuse_unknown(wanted, frozenset().union(*(proof.symbols for proof in proofs)))
+    refuse_unknown(wanted, frozenset().union(*(proof.symbols for proof in proofs)))
+    if day is not None and all(proof.is_empty for proof in proofs):
+        _refuse_empty(proofs, day)
     for proof in proofs:
         print(f"journal    {proof.journal_id}")
         if proof.watermark_ns is None:
@@ -80,10 +90,16 @@ def print_proofs(
                 print(f"           differs: {side.difference}")
         if proof.no_batch:
             print(f"batch      none: {proof.no_batch}")
+        if proof.dropped and proof.floor is not None:
+            print(
+                f"left out   {proof.dropped:,} bars of sessions before "
+                f"{day_of(1970, 1, 1) + timedelta(days=proof.floor)}, which were dropped from the "
+                "lake"
+            )
         if proof.left_out:
             print(
-                f"left out   {proof.left_out:,} bars of sessions that loads or rebuilds changed: "
-                "the journal cannot give them"
+                f"left out   {proof.left_out:,} bars of {proof.sessions_left_out:,} sessions that "
+                "loads or rebuilds changed: the journal cannot give them"
             )
     return all(proof.agrees for proof in proofs)
 
@@ -103,12 +119,26 @@ def _against_vendor(
     made = None if journal is None else recorded(folder, journal)
     feeds = None if made is None else {(made.source, made.feed)}
     found = certify(folder, symbols=wanted or (), day=day, feeds=feeds)
-    _refuse_unknown(wanted, found.symbols)
+    refuse_unknown(wanted, found.symbols)
     print_certificate(found, None if found.first is None else why_differs(folder, found.first))
     return found.agrees
 
 
-def _refuse_unknown(wanted: frozenset[str] | None, known: frozenset[str]) -> None:
+def _refuse_empty(proofs: "list[Proof]", day: int) -> NoReturn:
+    from datetime import date, timedelta
+
+    from marketpipe.errors import UsageError
+
+    dates = [one for proof in proofs for one in proof.dates or ()]
+    kept = f"bars are kept of {min(dates)} to {max(dates)}" if dates else "no bar is kept yet"
+    raise UsageError(
+        f"date: was '{date(1970, 1, 1) + timedelta(days=day)}', a session date with nothing to "
+        f"compare; {kept}"
+    )
+
+
+def refuse_unknown(wanted: frozenset[str] | None, known: frozenset[str]) -> None:
+    """Refuse symbols that are not known; None asks for none."""
     from marketpipe.domain.symbols import near_first
     from marketpipe.errors import UsageError
 

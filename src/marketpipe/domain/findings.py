@@ -45,6 +45,8 @@ FINDING_CODES: Final[Mapping[str, str]] = {
     "late_after_load": "a tick for a session that a load or rebuild changed (kept; changes no bar)",
     "unmatched_correction": "a cancel or correction whose trade never came (kept; it may come yet)",
     "outside_session": "a tick outside the session (builds no bar)",
+    # What the journal's writer noticed when it opened it; kept under the name journal/<id>.
+    "journal_cut": "a range of records that was torn or damaged, and was cut from the journal",
     # Rows that do not fit a canonical table.
     "missing_column": "the schema's column is absent",
     "unexpected_column": "a column that the schema does not have",
@@ -57,7 +59,7 @@ FINDING_CODES: Final[Mapping[str, str]] = {
     "price_outside_range": "open or close lies outside low to high",
     "empty_interval": "ts_open is not before ts_close",
 }
-"""Every code of the sources, the normalizer and the schema validator, and what it means."""
+"""Every code of the stages and the schema validator, and what it means."""
 
 
 class Example(NamedTuple):

@@ -55,6 +55,12 @@ class Repair(NamedTuple):
     kept_as: str | None
     reason: str
 
+    def __str__(self) -> str:
+        lost = Damage(self.first_offset, self.last_offset, self.file, self.reason)
+        return (
+            str(lost) if self.kept_as is None else f"{lost}; the file as it was is {self.kept_as}"
+        )
+
 
 class JournalReader(Protocol):
     """Reads a journal, in any thread or process, while a writer may be appending to it."""

@@ -13,6 +13,14 @@ from marketpipe.journal.faults import translated
 _NAME: Final = "writer.lock"
 
 
+def holder(folder: Path) -> str:
+    """Return the number of the process that was the last to lock a folder, or ``unknown``."""
+    try:
+        return (folder / _NAME).read_text(errors="replace").strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+
 class WriterLock:
     """Holds the lock of a journal's folder until closed.
 
@@ -35,14 +43,13 @@ class WriterLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._fd)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 with translated(path, "lock"):
                     raise
             raise BusyError(
-                f"the journal in {folder} already has a writer, process {holder}; a journal has "
-                "one writer at a time: end that process, or read with a reader"
+                f"the journal in {folder} already has a writer, process {holder(folder)}; a "
+                "journal has one writer at a time: end that process, or read with a reader"
             ) from error
         self._sign()
 

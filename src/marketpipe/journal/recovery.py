@@ -3,7 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from marketpipe.errors import JournalError
 from marketpipe.journal.base import Damage, Durability, Repair
@@ -49,7 +49,20 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def repaired(path: Path, journal_id: str, durability: Durability) -> tuple[Repair, ...]:
+class Recovery(NamedTuple):
+    """What a writer found of the last segment when it opened it.
+
+    Attributes
+    ----------
+    repairs : what was lost, and is cut or left out now
+    damages : what is damaged further in, and was left as it is
+    """
+
+    repairs: tuple[Repair, ...] = ()
+    damages: tuple[Damage, ...] = ()
+
+
+def recovered(path: Path, journal_id: str, durability: Durability) -> Recovery:
     """Check the last segment of a journal, and cut off its end if that is damaged.
 
     A block that is damaged further in stays as it is, for reading to report. Where the database
@@ -63,18 +76,19 @@ def repaired(path: Path, journal_id: str, durability: Durability) -> tuple[Repai
     """
     with translated(path, "check"):
         commits = wal_commits(path.with_name(path.name + WAL))
-        damages = _to_rewrite(path, journal_id)
-        if damages:
-            return _rewritten(path, journal_id, damages)
+        damages, is_to_rewrite = _survey(path, journal_id)
+        if is_to_rewrite:
+            return Recovery(_rewritten(path, journal_id, damages))
         with closing(Segment(path, journal_id, durability)) as segment:
             taken, tail = segment.checkpoint(), segment.tail()
     if commits.beyond(taken):
         reason = "the write-ahead log goes on after what checks out: a crash cut it off, or damage"
-        return (Repair(tail.next_offset, None, str(path), None, reason),)
-    return ()
+        return Recovery((Repair(tail.next_offset, None, str(path), None, reason),), damages)
+    return Recovery((), damages)
 
 
-def _to_rewrite(path: Path, journal_id: str) -> list[Damage]:
+def _survey(path: Path, journal_id: str) -> tuple[tuple[Damage, ...], bool]:
+    """Return what is damaged, and whether the segment has to be written anew for it."""
     try:
         with closing(Segment(path, journal_id)) as segment:
             survey = Survey(segment)
@@ -82,7 +96,8 @@ def _to_rewrite(path: Path, journal_id: str) -> list[Damage]:
             for last in survey.run(segment.meta.start.next_offset, None):
                 if isinstance(last, Damage):
                     damages.append(last)
-            return damages if survey.disordered or isinstance(last, Damage) else []
+            torn = survey.disordered or isinstance(last, Damage)
+            return tuple(damages), torn and bool(damages)
     except sqlite3.DatabaseError as error:
         if not code(error).startswith(_UNREADABLE):
             raise
@@ -92,7 +107,7 @@ def _to_rewrite(path: Path, journal_id: str) -> list[Damage]:
         ) from error
 
 
-def _rewritten(path: Path, journal_id: str, damages: list[Damage]) -> tuple[Repair, ...]:
+def _rewritten(path: Path, journal_id: str, damages: tuple[Damage, ...]) -> tuple[Repair, ...]:
     aside = path.with_name(path.name + _ASIDE)
     with closing(Segment(path, journal_id)) as segment:
         survey = Survey(segment).run(segment.meta.start.next_offset, None)

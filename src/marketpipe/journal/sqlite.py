@@ -10,12 +10,12 @@ import pyarrow as pa
 from marketpipe.domain.closing import Closing
 from marketpipe.domain.records import FORMAT_VERSION
 from marketpipe.errors import JournalError, UsageError
-from marketpipe.journal.base import Durability, Repair, check_retain
+from marketpipe.journal.base import Damage, Durability, Repair, check_retain
 from marketpipe.journal.block import Block, Tail, checked, pack, pieces, stamped
 from marketpipe.journal.faults import translated
 from marketpipe.journal.lock import WriterLock
 from marketpipe.journal.reading import SqliteJournalReader
-from marketpipe.journal.recovery import remove, repaired, tidy
+from marketpipe.journal.recovery import recovered, remove, tidy
 from marketpipe.journal.segment import (
     Meta,
     Segment,
@@ -84,7 +84,7 @@ class SqliteJournal(Closing):
         if not segments(self._folder):
             self._create(Tail())
         path = segments(self._folder)[-1][1]
-        self._repairs = repaired(path, self._journal_id, self._durability)
+        self._recovery = recovered(path, self._journal_id, self._durability)
         with translated(path, "open"):
             self._segment: Segment | None = self._opened(path)
             self._tail = self._segment.tail()
@@ -117,7 +117,12 @@ class SqliteJournal(Closing):
     @property
     def repairs(self) -> tuple[Repair, ...]:
         """What was lost of the last segment when this writer opened the journal."""
-        return self._repairs
+        return self._recovery.repairs
+
+    @property
+    def damages(self) -> tuple[Damage, ...]:
+        """What of the last segment was found damaged at the opening, and was left as it is."""
+        return self._recovery.damages
 
     def append(self, records: pa.RecordBatch | pa.Table) -> int:
         """Append records, all or none, in one transaction; see `Journal.append`."""

@@ -42,6 +42,10 @@ _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 
 
+class Damaged(Exception):  # noqa: N818 - an answer, not a fault
+    """A file of the views cannot be read."""
+
+
 class Refused(Exception):  # noqa: N818 - an answer, not a fault
     """The query may not run, or not to its end."""
 
@@ -65,11 +69,21 @@ def main() -> int:
             "name columns, symbols and dates, or aggregate"
         )
         return _fail("usage", message)
-    except (duckdb.IOException, OSError) as error:
+    except (duckdb.IOException, OSError, Damaged) as error:
         return _fail("lake", _first_line(error))
     except (duckdb.Error, pa.ArrowException) as error:
+        if _is_of_a_file(error):
+            return _fail("lake", _first_line(error))
         return _fail("usage", _first_line(error))
     return 0
+
+
+def _is_of_a_file(error: Exception) -> bool:
+    """Say whether a query failed for a damaged file and not for what it asks.
+
+    What the reader of Parquet finds wrong comes as a bare error, or names the file that it reads.
+    """
+    return type(error) is duckdb.Error or "Failed to read file" in str(error)
 
 
 def check(
@@ -176,7 +190,12 @@ def connect(ask: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     con.execute("SET temp_directory = ''")
     con.execute("SET allowed_paths = ?", [ask["files"]])
     for name, query in ask["views"].items():
-        con.execute(f'CREATE VIEW "{name}" AS {query}')
+        try:
+            con.execute(f'CREATE VIEW "{name}" AS {query}')
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            raise Damaged(_first_line(error)) from error
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     return con

@@ -12,6 +12,8 @@ SCHEMA_VERSION: Final = "marketpipe.schema_version"
 """Table property: version of the schema that the table's columns have."""
 BUCKET_COUNT: Final = "marketpipe.buckets"
 """Table property: instrument buckets that the table was made with."""
+DROPPED_BEFORE: Final = "marketpipe.dropped_before"
+"""Table property: first day that old days were not dropped of; absent where none ever were."""
 
 
 def version_of_table(handle: DeltaTable, spec: TableSpec) -> int:

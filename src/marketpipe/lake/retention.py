@@ -6,6 +6,7 @@ from deltalake import DeltaTable
 
 from marketpipe.errors import LakeError
 from marketpipe.lake.compaction import commit_fenced
+from marketpipe.lake.evolution import DROPPED_BEFORE
 from marketpipe.lake.faults import told_as_ours
 from marketpipe.lake.layout import day_of
 from marketpipe.lake.lease import lease
@@ -33,7 +34,8 @@ def drop_before(
 ) -> int:
     """Drop the partitions of the days before ``day`` (exclusive), whole.
 
-    The files stay on disk until `marketpipe.lake.vacuum`. Raw is append-only: its rows are what
+    The files stay on disk until `marketpipe.lake.vacuum`. The table keeps the day as its `floor`,
+    so that nobody takes what was dropped for what never was. Raw is append-only: its rows are what
     everything else can be rebuilt from, so they go only if ``also_append_only`` is said; the
     table's own protection is then off for the moment of the commit.
 
@@ -64,6 +66,10 @@ def drop_before(
         old = [file for file in live_files(handle) if _day(file, spec.date_column) < day]
         if not old:
             return 0
+        # before the rows go: a process killed in between leaves a floor too many, never one too few
+        if table.floor is None or table.floor < day:
+            told = {DROPPED_BEFORE: day.isoformat()}
+            handle.alter.set_table_properties(told, raise_if_not_exists=False)
         if spec.append_only:
             handle.alter.set_table_properties({_APPEND_ONLY: "false"})
         try:

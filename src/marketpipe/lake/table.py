@@ -8,13 +8,20 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from marketpipe.errors import BusyError, LakeError
 from marketpipe.lake.budget import DiskBudget
 from marketpipe.lake.checks import check_rows
-from marketpipe.lake.evolution import BUCKET_COUNT, SCHEMA_VERSION, evolve, version_of_table
+from marketpipe.lake.evolution import (
+    BUCKET_COUNT,
+    DROPPED_BEFORE,
+    SCHEMA_VERSION,
+    evolve,
+    version_of_table,
+)
 from marketpipe.lake.faults import told_as_ours
 from marketpipe.lake.layout import LakeLayout, TableSpec, partitioned_order, with_partitions
 
@@ -176,6 +183,16 @@ class LakeTable:
                 return int(new.num_rows)
         return 0
 
+    @property
+    def floor(self) -> date | None:
+        """First day that `marketpipe.lake.drop_before` left here; None if it never took any.
+
+        Rows of earlier days may have come since, but not all that were there.
+        """
+        with told_as_ours(f"reading table {self.spec.name} at {self.path}"):
+            day = self._fresh().metadata().configuration.get(DROPPED_BEFORE)
+        return None if day is None else date.fromisoformat(day)
+
     def version_of(self, app_id: str) -> int | None:
         """Return how far a writer has come: its last ``through``; none if it never wrote."""
         with told_as_ours(f"reading table {self.spec.name} at {self.path}"):
@@ -213,19 +230,32 @@ class LakeTable:
             return [_commit_of(entry) for entry in self._fresh().history(limit)]
 
     def check(self) -> None:
-        """Look for every live file on disk.
+        """Look for every live file on disk, and read its footer, which a file cut short lacks.
 
         Raises
         ------
         LakeError
-            If files are missing; the message names the first and how to get the rows back.
+            If files are missing or damaged; the message names the first and how to get the rows
+            back.
         """
-        missing = [path for path in self.files() if not Path(path).exists()]
+        paths = self.files()
+        missing = [path for path in paths if not Path(path).exists()]
         if missing:
             raise LakeError(
                 f"table {self.spec.name}: {len(missing)} of its files are missing, first "
-                f"'{missing[0]}'; {_WAY_BACK['raw' if self.spec.append_only else 'derived']}"
+                f"'{missing[0]}'; {self._way_back}"
             )
+        for path in paths:
+            try:
+                pq.read_metadata(path)
+            except (pa.ArrowException, OSError) as error:
+                raise LakeError(
+                    f"table {self.spec.name}: '{path}' cannot be read ({error}); {self._way_back}"
+                ) from error
+
+    @property
+    def _way_back(self) -> str:
+        return _WAY_BACK["raw" if self.spec.append_only else "derived"]
 
     def _fresh(self) -> DeltaTable:
         # A handle slows down with every commit since it was opened.

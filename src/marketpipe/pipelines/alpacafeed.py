@@ -1,5 +1,6 @@
 """Alpaca as a `LiveFeed`: its stream, its history, and bars of its history's trades."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from random import Random  # noqa: TID251  # spreads retries; nothing is built of it
 from typing import Any, Final
@@ -23,6 +24,7 @@ from marketpipe.sources.alpaca.rest import AlpacaRest
 from marketpipe.sources.clocks import Clock
 from marketpipe.sources.records import RecordBuilder, as_stored
 
+_ON_ITS_WAY_SECONDS: Final = 0.5
 _DELAYS_NS: Final = {"v2/delayed_sip": 15 * 60 * NANOS}
 _RULES: Final = "alpaca-v1"
 _MINUTE: Final = "1m"
@@ -55,15 +57,14 @@ def alpaca_feed(
     """
     history = AlpacaHistory(rest, stream.feed, is_crypto=stream.is_crypto)
 
-    async def has_newer() -> bool | None:
-        """Tell whether the vendor has a trade since the last message (None: it does not say)."""
-        last_ns = connector.status.last_message_ns
+    async def has_newer() -> bool:
+        """Tell whether the vendor has a trade that happened since the last one came."""
         times = await rest.latest_trades(
             symbols, feed=stream.feed, crypto=stream.is_crypto, loc=stream.feed
         )
-        if last_ns is None:
-            return None if times else False
-        return max(times.values(), default=last_ns) > last_ns
+        # A trade that both have may reach us a moment later by the stream.
+        await asyncio.sleep(_ON_ITS_WAY_SECONDS)
+        return max(times.values(), default=0) > connector.heard_ns("trades")
 
     connector = AlpacaConnector(
         stream, clock=clock, random=random, probe=has_newer, silence_seconds=silence_seconds

@@ -13,6 +13,7 @@ from marketpipe.bars import BarEngine
 from marketpipe.bars.state import EngineState
 from marketpipe.domain.batches import I64
 from marketpipe.errors import StorageError
+from marketpipe.lake.faults import told_as_ours
 
 SESSIONS_KEPT: Final = 2
 """Session dates that stay in memory: the running one, and the one whose late ticks still come."""
@@ -69,7 +70,7 @@ class Aside:
         name = f"{date}-{hashlib.sha256(data).hexdigest()[:16]}{_SUFFIX}"
         self._folder.mkdir(parents=True, exist_ok=True)
         unready = self._folder / f".{name}"
-        with unready.open("wb") as file:
+        with told_as_ours(f"putting bars aside in {self._folder}"), unready.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -11,15 +11,20 @@ from marketpipe.journal import SqliteJournalReader
 from marketpipe.journal.survey import way_back
 from marketpipe.lake import TABLES, LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.rawholes import raw_holes
 from marketpipe.pipelines.storestate import store_state
+from marketpipe.store.migrate import known_revisions
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at. ``absent`` is what is not there and need not be."""
+    """One thing looked at.
+
+    ``absent`` is what is not there and need not be, ``note`` what someone took away.
+    """
 
     what: str
-    verdict: Literal["ok", "absent", "broken"]
+    verdict: Literal["ok", "absent", "note", "broken"]
     found: str
     remedy: str = ""
 
@@ -27,7 +32,8 @@ class Check:
 def folder_checks(folder: DataFolder) -> Iterator[Check]:
     """Look at journals, tables of the lake and the store; nothing is changed.
 
-    Journals are read whole, so that damage shows; of tables it is seen whether all files exist.
+    Journals are read whole, so that damage shows; of tables it is seen whether all files exist and
+    have their footers, and of raw whether it has every record of each journal once.
     """
     for name in folder.journals():
         yield _journal(folder, name)
@@ -58,9 +64,18 @@ def _table(folder: DataFolder, name: str) -> Check:
         table.check()
         files, rows = len(table.files()), table.count()
         version = table.history(1)[0].version
+        holes = raw_holes(table) if name == "raw" else []
+        floor = table.floor
     except MarketPipeError as problem:
         return Check(what, "broken", str(problem), "restore a backup, or mend what it names")
-    return Check(what, "ok", f"{files} files, {rows} rows, version {version}")
+    found = f"{files} files, {rows} rows, version {version}"
+    lost = [hole for hole in holes if hole.first or floor is None]
+    if lost:
+        return Check(what, "broken", "; ".join(map(str, lost)), "restore a backup of the table")
+    if floor is not None:
+        found += f"; days before {floor} were dropped"
+        return Check(what, "note", "; ".join([found, *map(str, holes)]))
+    return Check(what, "ok", found)
 
 
 def _store(folder: DataFolder) -> Iterator[Check]:
@@ -71,6 +86,16 @@ def _store(folder: DataFolder) -> Iterator[Check]:
         return
     if state is None:
         yield Check("store", "absent", "not there yet; made when needed")
+        return
+    known = known_revisions()
+    if state.revision not in ("none", *known):
+        yield Check(
+            "store",
+            "broken",
+            f"schema {state.revision}, which this version of MarketPipe does not know; the newest "
+            f"that it knows is {known[-1]}",
+            "upgrade MarketPipe, or use another database",
+        )
         return
     yield Check("store", "ok", f"schema {state.revision}, last seq {state.last_seq}")
     for (pipeline, journal_id), offset in state.checkpoints.items():

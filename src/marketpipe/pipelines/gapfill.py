@@ -138,9 +138,20 @@ class GapFiller:
         """How many entries wait to be filled."""
         return len(self._works)
 
-    async def load(self) -> None:
-        """Take up what earlier runs left open."""
-        for entry in await self._store.every(self._journal_id):
+    async def load(self, noted: Callable[[], list[GapEntry]]) -> None:
+        """Take up what earlier runs left open.
+
+        Parameters
+        ----------
+        noted : reads the ledger from the journal's own records; asked where the store has none,
+            because the database is new, or was lost
+        """
+        entries = await self._store.every(self._journal_id)
+        if not entries:
+            entries = await asyncio.to_thread(noted)
+            for entry in entries:
+                await self._store.save(entry)
+        for entry in entries:
             self._last = max(self._last, entry.number)
             if entry.reason == DAY:
                 self._days.add((entry.start_ns, entry.end_ns))

@@ -36,10 +36,14 @@ class TradeHistory:
     ----------
     read_lake : returns canonical trades of this journal from the lake
     base : offset up to which (exclusive) the lake is read; what comes after is told by `extend`
+    floor : returns the first session date of which no trades were dropped from the lake; None if
+        none ever were
     """
 
-    def __init__(self, read_lake: ReadLake, base: int) -> None:
-        self._read_lake = read_lake
+    def __init__(
+        self, read_lake: ReadLake, base: int, floor: Callable[[], int | None] = lambda: None
+    ) -> None:
+        self._read_lake, self._floor = read_lake, floor
         self._base = base
         self._tail: list[pa.Table] = []
         self._cache: dict[Wanted, pa.Table] = {}
@@ -66,6 +70,11 @@ class TradeHistory:
             stored = self._stored(wanted)
             self._joined[wanted] = self._join(stored, _of_stream(stream) & _of_dates(*dates))
         return _before(self._joined[wanted], before_offset)
+
+    def lacks(self, date: int) -> bool:
+        """Whether trades of a session date may have been dropped from the lake."""
+        floor = self._floor()
+        return floor is not None and date < floor
 
     def ids(self, date: int, *, before_offset: int) -> SessionIds:
         """Return the identities of one session date, in order of first arrival."""

@@ -9,10 +9,10 @@ from marketpipe.errors import UsageError
 from marketpipe.journal import SqliteJournalReader
 from marketpipe.lake import LakeTable
 from marketpipe.normalize import RuleSet
+from marketpipe.pipelines.controls import last_control
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
 from marketpipe.pipelines.live import MakeParser
-from marketpipe.pipelines.mockfeed import last_control
 from marketpipe.pipelines.ownership import BATCH_JOURNALS
 from marketpipe.sources.alpaca import AlpacaParser
 from marketpipe.sources.csvfile import CsvParser

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,10 @@ from marketpipe.pipelines.lakereads import Days, read_rows
 from marketpipe.pipelines.restate import IDENTITY, Restatement, arrow, frame, restate
 
 _UNIT_DAYS = {"d": 1, "w": 7}
+
+
+REBUILT_FROM: Final = ("trades", "corrections", "bars")
+"""Tables of the lake that bars are computed of anew and compared with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +59,9 @@ def restatement(
     ----------
     tables : of the lake
     settings : what the bars are
-    dates : session dates of the scope
+    dates : session dates of the scope; of no day of its `days_read` may rows have been dropped
     """
-    wide = Days(dates.first - _reach(settings), dates.last + _reach(settings))
+    wide = days_read(settings, dates)
     mine = (ds.field("source") == scope.source) & (ds.field("feed") == scope.feed)
     trades, corrections = (
         read_rows(tables[name], wide, scope.symbols, mine) for name in ("trades", "corrections")
@@ -111,7 +116,8 @@ def without(bars: pa.Table, changed: Mapping[StreamKey, frozenset[int]]) -> pa.T
     return bars.filter(pa.array(keep))
 
 
-def _reach(settings: DeriveSettings) -> int:
-    """Return how many days a bar may reach beyond the session of one of its ticks."""
+def days_read(settings: DeriveSettings, dates: Days) -> Days:
+    """Return the session dates that bars may have ticks of if they have one of some dates."""
     longest = max((tf.n * _UNIT_DAYS.get(tf.unit, 0) for tf in settings.timeframes), default=0)
-    return longest if longest > 1 else 0
+    reach = longest if longest > 1 else 0
+    return Days(dates.first - reach, dates.last + reach)

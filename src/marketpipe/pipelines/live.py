@@ -19,12 +19,14 @@ from marketpipe.lake import LakeTable
 from marketpipe.pipelines.arrivals import intervals
 from marketpipe.pipelines.derive import Derivation, DeriveSettings
 from marketpipe.pipelines.derivestate import read_state
+from marketpipe.pipelines.dropped import floor_of
 from marketpipe.pipelines.history import TradeHistory, Wanted
 from marketpipe.pipelines.lakehistory import LakeTrades
 from marketpipe.pipelines.lakesink import LakeSink
 from marketpipe.pipelines.memory import give_back
 from marketpipe.pipelines.ownership import Owned
 from marketpipe.pipelines.rawlog import raw_records, records_from
+from marketpipe.pipelines.usable import refuse_without_start, why_unusable
 from marketpipe.sources.parsed import MessageParser
 from marketpipe.store import (
     BarRepository,
@@ -92,7 +94,7 @@ class LivePipeline:
 
     Attributes
     ----------
-    went_on : whether it started from a checkpoint
+    went_on : whether it always started from a checkpoint
     findings : what was noticed, from the beginning of the journal
     confirmed : bar events handed to the store since it was opened
     through : offset of the last record that was derived, -1 for none
@@ -115,7 +117,7 @@ class LivePipeline:
     _flushes: int = 0
     _writes: int = 0
     _behind: bool = False
-    went_on: bool = False
+    went_on: bool = True
     _flushing: _Flushing | None = None
 
     @property
@@ -141,11 +143,19 @@ class LivePipeline:
     async def start(self) -> None:
         """Go on from the last checkpoint, or from the first record.
 
+        Again after a failure it lets go of all that it holds, as another process would that opens
+        the pipeline anew; the journal may be appended to meanwhile.
+
         Raises
         ------
         StorageError
-            If the journal lacks records that were derived already and the lake lacks them too.
+            If the journal lacks records that were derived already and the lake lacks them too; or
+            if the checkpoint cannot be used, and records from the first on are in neither: then
+            the checkpoint stays.
         """
+        await self.let_go()
+        self._behind = True
+        self.findings, self._flushed_ns, self._flushes = Findings(), None, 0
         checkpoints = CheckpointStore(self._repository.database)
         journal_id = self.settings.derive.journal_id
         saved = await checkpoints.load(self.name, journal_id)
@@ -155,30 +165,24 @@ class LivePipeline:
             saved = None
         await asyncio.to_thread(self._mend_journal, saved)
         await asyncio.to_thread(self._resume, saved)
-        self.went_on = saved is not None
+        self.went_on &= saved is not None
+        self._behind = False
 
     def _is_usable(self, saved: Checkpoint) -> bool:
         """Tell whether all that a checkpoint builds on is there, and was made as it would be now.
 
-        Where a table was lost, everything is derived again from the first record: what the other
-        tables and the store have is left as it is, and the lost one fills up.
+        If not, everything is derived again from the first record: what the tables and the store
+        have is left as it is, and a table that was lost fills up.
         """
-        reached = self._sink.versions().values()
-        complete = all(version is not None and version >= saved.offset for version in reached)
-        if not complete or dict(saved.versions) != self.settings.versions:
-            return False
-        _, blob = msgspec.msgpack.decode(saved.state, type=tuple[bytes, bytes])
-        aside = read_state(blob)[0]["aside"]
-        return all(
-            (self._aside / price_type / name).is_file()
-            for price_type, index in aside.items()
-            for _, name in index
-        )
+        why = why_unusable(saved, self._sink.versions(), self.settings.versions, self._aside)
+        if why:
+            refuse_without_start(saved, why, self.journal, self._tables["raw"])
+        return not why
 
     def _resume(self, saved: Checkpoint | None) -> None:
         s = self.settings.derive
         base = 0 if saved is None else saved.offset + 1
-        history = TradeHistory(self._stored_trades, base)
+        history = TradeHistory(self._stored_trades, base, self._dropped_before)
         if saved is None:
             parser = self._make_parser((), b"")
             self._derivation = Derivation(s, parser, history, self._aside, self.closed)
@@ -193,6 +197,10 @@ class LivePipeline:
     def _stored_trades(self, wanted: Wanted) -> pa.Table:
         with self._sink.locks["trades"]:
             return LakeTrades(self._tables["trades"], self.settings.derive.journal_id)(wanted)
+
+    def _dropped_before(self) -> int | None:
+        with self._sink.locks["trades"]:
+            return floor_of(self._tables["trades"])
 
     def _mend_journal(self, saved: Checkpoint | None) -> None:
         """Give back to a journal that lost its end what the raw lake has of it."""

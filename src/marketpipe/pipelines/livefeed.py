@@ -1,8 +1,11 @@
 """`LiveFeed`: a vendor's stream, and what its history fills, as one journal's records."""
 
 import asyncio
+import json
 import logging
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -10,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketpipe.domain.records import CLOCK
-from marketpipe.pipelines.facts import with_facts
+from marketpipe.pipelines.controls import last_control, noted_gaps
+from marketpipe.pipelines.facts import Facts, check_settings, with_facts
 from marketpipe.pipelines.feeddays import DaysOf
 from marketpipe.pipelines.gapfill import DAY_AFTER_NS, GapFiller, History
 from marketpipe.pipelines.intake import Append, Intake
@@ -74,6 +78,8 @@ class LiveFeed:
 
         Raises
         ------
+        UsageError
+            If the journal was made with other settings.
         VendorError
             What waiting cannot mend: a wrong key, a plan that does not include the feed.
         StorageError
@@ -87,6 +93,7 @@ class LiveFeed:
             "input": {"form": FORM, "source": self.source, "feed": self.feed},
             "settings": intake.settings,
         }
+        await asyncio.to_thread(self._check, intake, facts)
         filler = GapFiller(
             self.history,
             self.clock,
@@ -99,7 +106,7 @@ class LiveFeed:
             days_of=self.days_of,
             day_after_ns=self.day_after_ns,
         )
-        await filler.load()
+        await filler.load(partial(noted_gaps, intake.journal, intake.raw))
         seam = _Seam(append, filler, intake.journal.last_ts_recv)
         started = {"event": "started", "symbols": list(self.symbols)}
         await append(self.history.control(started, self.clock.now_ns()))
@@ -120,11 +127,18 @@ class LiveFeed:
                 raise failure
         if filler.open:
             _log.warning(
-                "%s: %d gaps are not filled yet; the next run goes on with them",
+                "%s: gaps not filled yet: %d; the next run goes on with them",
                 self.journal_id,
                 filler.open,
             )
         return True
+
+    def _check(self, intake: Intake, facts: Facts) -> None:
+        """Refuse a journal that was made with other settings."""
+        with closing(intake.journal.reader()) as reader:
+            last = last_control(reader, intake.raw)
+        if last is not None:
+            check_settings(json.loads(last[2]), facts, self.journal_id)
 
 
 @dataclass(slots=True)

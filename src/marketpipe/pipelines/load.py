@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import pyarrow.compute as pc
 
@@ -23,10 +24,12 @@ from marketpipe.lake import LakeTable
 from marketpipe.normalize import RuleSet
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.dropped import refuse_dropped
 from marketpipe.pipelines.files import ReplayJob
 from marketpipe.pipelines.fresh import FreshBars
 from marketpipe.pipelines.lakereads import Days
 from marketpipe.pipelines.lakesink import TABLES
+from marketpipe.pipelines.ledgerbars import REBUILT_FROM, days_read
 from marketpipe.pipelines.live import AtBoundary, nowhere
 from marketpipe.pipelines.loaded import LoadStage, Part
 from marketpipe.pipelines.loadlog import JOURNAL, LoadLog, Run
@@ -35,6 +38,11 @@ from marketpipe.pipelines.ownership import feeds_of, refuse_live, stopped_feeds,
 from marketpipe.sources.csvfile import CsvSource
 from marketpipe.sources.mock.messages import CsvMessages
 from marketpipe.store import BarRepository
+
+_INSTEAD: Final = (
+    "leave earlier days out of the file, or replay it without --store, which reads nothing that "
+    "is kept"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +134,8 @@ async def load_file(job: LoadJob, at_boundary: AtBoundary = nowhere) -> LoadRepo
     Raises
     ------
     UsageError, InputError
-        If the file cannot be used, or a feed has not finished a session that it holds.
+        If the file cannot be used, a feed has not finished a session that it holds, or days were
+        dropped of a table that its bars are computed of.
     StorageError
         If the journal, the lake or the store cannot be written, or a feed is running; loading
         again goes on from there.
@@ -252,12 +261,14 @@ class _Loader:
             stage = LoadStage(Path(folder), settings, self._tables, run, feeds)
             with closing(self._log.journal.reader()) as reader:
                 await asyncio.to_thread(stage.read, reader, report)
-            if run.accepted is None:
-                try:
+            try:
+                self._refuse_dropped(stage)
+                if run.accepted is None:
                     refuse_live(stage.sessions(), feeds, FreshBars(settings).date_of)
-                except UsageError:
-                    self._log.note(run, "given_up")
-                    raise
+            except UsageError:
+                self._log.note(run, "given_up")
+                raise
+            if run.accepted is None:
                 self._log.note(run, "accepted")
             for part in stage.parts():
                 await asyncio.to_thread(stage.write_ticks, part, report)
@@ -268,6 +279,12 @@ class _Loader:
         self._at_boundary("loaded:after")
         await asyncio.to_thread(self._log.keep_raw)
         return report
+
+    def _refuse_dropped(self, stage: LoadStage) -> None:
+        dates = [session.date for session in stage.sessions()]
+        if dates:
+            days = days_read(self._job.settings, Days(min(dates), max(dates)))
+            refuse_dropped(self._tables, REBUILT_FROM, days.first, _INSTEAD)
 
     async def _write_bars(self, run: Run, stage: LoadStage, part: Part, report: LoadReport) -> None:
         days = Days(part.date, part.date)

@@ -9,6 +9,7 @@ import polars as pl
 
 from marketpipe.domain.units import DAY_NS
 from marketpipe.lake import LakeTable
+from marketpipe.pipelines.dropped import floor_of
 from marketpipe.pipelines.lakereads import Days, read_rows
 from marketpipe.pipelines.restate import IDENTITY, arrow, frame
 from marketpipe.store import BarQuery, BarRepository
@@ -33,9 +34,12 @@ async def mend_bars(
     Parameters
     ----------
     bars : table ``bars`` of the lake
-    days : session dates to look at
+    days : session dates to look at; those that were dropped of the lake are let be
     symbols : None for all
     """
+    days = Days(max(days.first, floor_of(bars) or 0), days.last)
+    if days.first > days.last:
+        return Mended(0, 0)
     in_lake = frame(read_rows(bars, days, symbols))
     in_store = frame(
         await store.bars(

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-import duckdb
 import pyarrow as pa
 
 from marketpipe.domain.batches import StreamKey
-from marketpipe.domain.records import CONTROL
 from marketpipe.domain.symbols import near_first
 from marketpipe.domain.units import NANOS, format_ns
-from marketpipe.errors import CorruptError, LakeError, UsageError
-from marketpipe.journal import Journal, JournalReader
+from marketpipe.errors import CorruptError, UsageError
+from marketpipe.journal import Journal
 from marketpipe.lake import LakeTable
-from marketpipe.pipelines.facts import Facts, with_facts
+from marketpipe.pipelines.controls import last_control
+from marketpipe.pipelines.facts import Facts, check_settings, with_facts
 from marketpipe.pipelines.intake import Intake
 from marketpipe.sources.alpaca import AlpacaParser, symbol_reader
 from marketpipe.sources.base import MessageSource
@@ -208,13 +207,7 @@ class MockFeed:
                 f"{self.path}: journal {journal_id} holds a feed that is no mock; take another "
                 "--data-dir"
             )
-        for name, value in facts["settings"].items():
-            if known["settings"].get(name) != value:
-                raise UsageError(
-                    f"{name}: was '{value}'; journal {journal_id} was streamed with "
-                    f"'{known['settings'].get(name)}', and bars of both would not agree; use "
-                    "that, or another --data-dir"
-                )
+        check_settings(known, facts, journal_id)
 
     def records(
         self, place: Place, facts: Facts, not_before_ns: int | None
@@ -289,26 +282,3 @@ def _sha256(path: Path) -> str:
             f"'{path}' cannot be read: {error.strerror or error}; name a file that can"
         ) from None
     return digest.hexdigest()
-
-
-def last_control(reader: JournalReader, raw: LakeTable) -> tuple[int, int, bytes] | None:
-    """Return offset, connection and payload of the last control record, wherever it is kept."""
-    offset = reader.last(CONTROL)
-    if offset is not None:
-        record = next(reader.read(offset, 1))
-        return offset, int(record["conn_id"][0].as_py()), record["payload"][0].as_py()
-    files = raw.files()
-    if not files or reader.next_offset == 0:
-        return None
-    try:
-        with duckdb.connect() as connection:
-            found = connection.execute(
-                """SELECT "offset", conn_id, payload FROM read_parquet($files)
-                WHERE kind = $kind AND journal_id = $journal ORDER BY "offset" DESC LIMIT 1""",
-                {"files": files, "kind": CONTROL, "journal": reader.journal_id},
-            ).fetchall()
-    except duckdb.Error as problem:
-        raise LakeError(
-            f"table raw: cannot be read ({problem}); `marketpipe lake files raw` lists its files"
-        ) from problem
-    return (int(found[0][0]), int(found[0][1]), bytes(found[0][2])) if found else None

@@ -1,12 +1,15 @@
 """Opening what a live pipeline writes to, and letting go of it again."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from marketpipe.domain.calendars import library_version
+from marketpipe.domain.findings import Example, Findings
 from marketpipe.journal import Durability, SqliteJournal
 from marketpipe.journal.sqlite import SEGMENT_BYTES
 from marketpipe.lake import LakeTable
@@ -17,8 +20,11 @@ from marketpipe.pipelines.derivestate import STATE_FORMAT
 from marketpipe.pipelines.housekeeping import FILES_PER_PARTITION, keep_files_few
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.live import AtBoundary, LivePipeline, LiveSettings, MakeParser, nowhere
+from marketpipe.pipelines.memory import use_few_arenas
 from marketpipe.pipelines.ownership import owned_by_batches
-from marketpipe.store import BarRepository
+from marketpipe.store import BarRepository, Database, FindingsStore
+
+_log = logging.getLogger("marketpipe.journal")
 
 
 def versions_of(derive: DeriveSettings) -> dict[str, str]:
@@ -66,6 +72,7 @@ async def live_pipeline(
     StorageError
         If the journal has a writer already, or something cannot be opened.
     """
+    use_few_arenas()
     journal_id = settings.derive.journal_id
     journal = await asyncio.to_thread(
         SqliteJournal,
@@ -75,6 +82,7 @@ async def live_pipeline(
         segment_bytes=segment_bytes,
     )
     try:
+        _tell(journal)
         budget = folder.budget
         tables = {
             name: await asyncio.to_thread(
@@ -100,6 +108,7 @@ async def live_pipeline(
                 ),
                 at_boundary,
             )
+            await _note(journal, repository.database)
             await pipeline.start()
             try:
                 yield pipeline
@@ -107,3 +116,29 @@ async def live_pipeline(
                 await pipeline.let_go()
     finally:
         journal.close()
+
+
+def _tell(journal: SqliteJournal) -> None:
+    """Log what was cut from a journal when it was opened, and what of it is damaged."""
+    for damage in journal.damages:
+        _log.error(
+            "journal %s: damaged, and left as it is: %s; what reads these records will fail",
+            journal.journal_id,
+            damage,
+        )
+    for repair in journal.repairs:
+        _log.error(
+            "journal %s: cut, because it was torn or damaged: %s; what the raw lake has of it is "
+            "taken from there",
+            journal.journal_id,
+            repair,
+        )
+
+
+async def _note(journal: SqliteJournal, database: Database) -> None:
+    """Count what was cut, apart from the findings of the pipeline: those follow from records."""
+    if journal.repairs:
+        name, store = f"journal/{journal.journal_id}", FindingsStore(database)
+        lost = [Example(r.first_offset, Path(r.file).name, r.reason) for r in journal.repairs]
+        before = await store.load(name)
+        await store.save(name, before + Findings.of("journal_cut", len(lost), lost))

@@ -9,7 +9,7 @@ owns that session of that symbol: what the feed still sends for it is kept, coun
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -19,12 +19,15 @@ from marketpipe.domain.records import CLOCK, CONTROL
 from marketpipe.domain.units import format_ns
 from marketpipe.errors import BusyError, StorageError, UsageError
 from marketpipe.journal import SqliteJournalReader
-from marketpipe.journal.lock import WriterLock
+from marketpipe.journal.lock import WriterLock, holder
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derivestate import read_state
 from marketpipe.store import CheckpointStore, Database
 
 BATCH_JOURNALS = ("load", "rebuild")
+OR_A_COPY: Final = ", or do this with a copy of it: see marketpipe backup and restore"
+"""What one can do other than to stop a feed, to read what stands still."""
+
 DatesOf: TypeAlias = Callable[[int], int]
 
 
@@ -93,7 +96,7 @@ class Feed(NamedTuple):
 
 @contextmanager
 def batch_lock(folder: DataFolder) -> Iterator[None]:
-    """Hold what loads, rebuilds, mending and backups of a data folder hold, one at a time.
+    """Hold what loads, rebuilds, proofs, mending and backups of a folder hold, one at a time.
 
     Raises
     ------
@@ -112,15 +115,20 @@ def batch_lock(folder: DataFolder) -> Iterator[None]:
         ) from problem
     except BusyError as busy:
         raise BusyError(
-            f"data-dir: a load, rebuild or backup is running in '{folder.root}'; wait for its end"
+            f"data-dir: a load, rebuild, verify or backup is running in '{folder.root}'; wait for "
+            "its end"
         ) from busy
     with closing(lock):
         yield
 
 
 @contextmanager
-def stopped_feeds(folder: DataFolder) -> Iterator[None]:
+def stopped_feeds(folder: DataFolder, or_else: str = "") -> Iterator[None]:
     """Keep the feeds and the other batches of a data folder from running meanwhile.
+
+    Parameters
+    ----------
+    or_else : what one can do other than to stop a feed, for the error
 
     Raises
     ------
@@ -130,8 +138,18 @@ def stopped_feeds(folder: DataFolder) -> Iterator[None]:
     with batch_lock(folder), ExitStack() as locks:
         for name in folder.journals():
             if name not in BATCH_JOURNALS:
-                locks.enter_context(closing(WriterLock(folder.journal(name))))
+                locks.enter_context(closing(_lock_of(folder, name, or_else)))
         yield
+
+
+def _lock_of(folder: DataFolder, name: str, or_else: str) -> WriterLock:
+    try:
+        return WriterLock(folder.journal(name))
+    except BusyError as busy:
+        raise BusyError(
+            f"journal {name}: its feed is running, process {holder(folder.journal(name))}; stop "
+            f"it first{or_else}"
+        ) from busy
 
 
 async def feeds_of(folder: DataFolder, database: Database) -> list[Feed]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +13,7 @@ from marketpipe.journal import SqliteJournalReader
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.batchside import batch_of
 from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.dropped import floor_of
 from marketpipe.pipelines.journals import Recorded, recorded
 from marketpipe.pipelines.lakereads import read_rows
 from marketpipe.pipelines.ledgerbars import latest, without
@@ -52,9 +54,14 @@ class Proof:
     watermark_ns : up to when bars are compared, ns; None where no time is known
     sides : live first
     symbols : that the journal has ticks of, or that bars of its series are kept of
-    left_out : bars of sessions that a load or rebuild has changed, which the journal cannot
-        give; no side has them
+    left_out : bars, void ones too, of sessions that a load or rebuild has changed, which the
+        journal cannot give; no side has them
+    sessions_left_out : how many sessions that is, of one symbol each
+    dates : session dates of the first and the last bar that is kept; None where none is
     no_batch : why there is no batch side; empty where there is one
+    floor : first session date (days since 1970-01-01) of which bars were not dropped from the
+        lake; None if none ever were. No side has bars of those before.
+    dropped : how many bars of those the journal gives
     """
 
     journal_id: str
@@ -62,12 +69,22 @@ class Proof:
     sides: tuple[Side, ...]
     symbols: frozenset[str]
     left_out: int = 0
+    sessions_left_out: int = 0
+    dates: tuple[date, date] | None = None
     no_batch: str = ""
+    floor: int | None = None
+    dropped: int = 0
 
     @property
     def agrees(self) -> bool:
         """Whether all sides say the same."""
         return all(side.difference is None for side in self.sides)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no bar to compare, nor one to leave out."""
+        apart = self.left_out or self.dropped
+        return self.agrees and not apart and not any(side.bars for side in self.sides)
 
 
 def prove(
@@ -104,12 +121,15 @@ def prove(
     streams = again.history.select(["source", "feed"]).group_by(["source", "feed"]).aggregate([])
     changed = by_stream(owned_by_batches(folder))
 
+    floor = floor_of(LakeTable.open(folder.lake, "bars"))
+    wanted = _chosen(again.history, symbols, day, again.watermark_ns)
+
     def chosen(bars: pa.Table) -> pa.Table:
-        return _chosen(bars, symbols, day, again.watermark_ns or 0)
+        return _since_day(_chosen(bars, symbols, day, again.watermark_ns or 0), floor)
 
     in_lake, in_store = _kept(folder, made, streams), asyncio.run(_stored(folder, made, streams))
     every, stored = chosen(in_lake), chosen(in_store)
-    kept, replay = without(every, changed), without(chosen(again.history), changed)
+    kept, replay = without(every, changed), without(_since_day(wanted, floor), changed)
     sides = [
         _side("live", kept, kept, history=True),
         # of the store also what loads and rebuilds made: it must have what the lake has
@@ -129,8 +149,12 @@ def prove(
         again.symbols.union(
             *(table["symbol"].unique().to_pylist() for table in (in_lake, in_store))
         ),
-        _count(every) - _count(kept),
-        batch.why_not,
+        left_out=len(latest(every)) - len(latest(kept)),
+        sessions_left_out=_sessions(every) - _sessions(kept),
+        dates=_dates(in_lake),
+        no_batch=batch.why_not,
+        floor=floor,
+        dropped=_count(wanted) - _count(_since_day(wanted, floor)),
     )
 
 
@@ -198,5 +222,23 @@ def _chosen(
     return bars.filter(condition)
 
 
+def _since_day(bars: pa.Table, floor: int | None) -> pa.Table:
+    if floor is None:
+        return bars
+    return bars.filter(pc.field("session_date") >= pa.scalar(floor, pa.int32()).cast(pa.date32()))
+
+
 def _count(bars: pa.Table) -> int:
     return int(pc.sum(pc.not_equal(latest(bars)["coverage"], "void")).as_py() or 0)
+
+
+def _sessions(bars: pa.Table) -> int:
+    names = ["source", "feed", "symbol", "session_date"]
+    return len(bars.group_by(names).aggregate([]))
+
+
+def _dates(bars: pa.Table) -> tuple[date, date] | None:
+    if not len(bars):
+        return None
+    ends = pc.min_max(bars["session_date"]).as_py()
+    return ends["min"], ends["max"]

@@ -1,6 +1,7 @@
 """The records of a journal from any offset: the journal itself, and before it the raw lake."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import duckdb
@@ -63,18 +64,40 @@ def raw_records(
     files = raw.files()
     if not files:
         return
-    connection = duckdb.connect()
-    try:
+    with _reading() as connection:
         last = _last_offset(connection, files, journal_id)
         stop = last + 1 if end is None else min(end, last + 1)
         for start in range(first, stop, CHUNK):
             yield from _chunk(connection, files, journal_id, start, min(start + CHUNK, stop))
+
+
+@contextmanager
+def _reading() -> Iterator[duckdb.DuckDBPyConnection]:
+    try:
+        with duckdb.connect() as connection:
+            yield connection
     except duckdb.Error as problem:
         raise LakeError(
             f"table raw: cannot be read ({problem}); `marketpipe lake files raw` lists its files"
         ) from problem
-    finally:
-        connection.close()
+
+
+def holds_start(raw: LakeTable, journal_id: str, end: int) -> bool:
+    """Tell whether the raw lake has every record of a journal from offset 0 to ``end`` (exclusive).
+
+    Raises
+    ------
+    LakeError
+        If a file cannot be read.
+    """
+    files = raw.files()
+    if end == 0 or not files:
+        return end == 0
+    query = """SELECT count(*) FROM read_parquet($files)
+        WHERE journal_id = $journal AND "offset" < $end"""
+    values = {"files": files, "journal": journal_id, "end": end}
+    with _reading() as connection:
+        return connection.execute(query, values).fetchall() == [(end,)]
 
 
 def _last_offset(connection: duckdb.DuckDBPyConnection, files: list[str], journal_id: str) -> int:

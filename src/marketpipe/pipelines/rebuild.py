@@ -17,11 +17,14 @@ from marketpipe.journal import Journal, SqliteJournal
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.dropped import refuse_dropped
 from marketpipe.pipelines.fresh import FreshBars
 from marketpipe.pipelines.lakereads import Days
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.ledgerbars import (
+    REBUILT_FROM,
     Scope,
+    days_read,
     kept,
     latest,
     restatement,
@@ -51,6 +54,10 @@ JOURNAL: Final = "rebuild"
 """Name of the journal that says which rebuilds were written, and when."""
 
 _ALWAYS: Final = 2**62
+_INSTEAD: Final = (
+    "--start later, or, if of trades or corrections, rebuild --from raw, which has every message "
+    "of a feed as long as no days of raw are dropped"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +126,11 @@ class Rebuilt:
         """The first values that differ."""
         return tuple(d for part in self.parts for d in part.differences)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no bar, kept or computed."""
+        return not (self.equal or any(self.counts) or self.left_out)
+
     def revisions(self, recorded_at: int) -> pa.Table:
         """Return the revisions to add, schema BARS."""
         tables = [part.revisions("rebuild", recorded_at) for part in self.parts]
@@ -128,17 +140,32 @@ class Rebuilt:
         return any(self.parts)
 
 
+def symbols_of(folder: DataFolder) -> frozenset[str]:
+    """Return the symbols that the lake has trades or bars of."""
+    found: set[str] = set()
+    for name in ("trades", "bars"):
+        files = LakeTable.open(folder.lake, name).files()
+        if files:
+            symbols = pl.scan_parquet(files, hive_partitioning=False).select("symbol").unique()
+            found.update(symbols.collect()["symbol"].to_list())
+    return frozenset(found)
+
+
 def plan(job: RebuildJob) -> Rebuilt:
     """Compute the bars again, and compare them with those that are kept; nothing is written.
 
     Raises
     ------
+    UsageError
+        If days were dropped of a table that is read or compared with.
     LakeError
         If tables cannot be read.
     """
     tables = {name: LakeTable.open(job.folder.lake, name) for name in TABLES}
     if job.origin == "raw":
+        refuse_dropped(tables, ["bars"], job.days.first, "--start with a day that is kept")
         return _from_raw(job, tables)
+    refuse_dropped(tables, REBUILT_FROM, days_read(job.settings, job.days).first, _INSTEAD)
     return Rebuilt(tuple(_from_canonical(job, tables)))
 
 
@@ -245,7 +272,7 @@ async def write(
     Raises
     ------
     UsageError
-        If a feed has not finished a session that would change.
+        If a feed has not finished a session that would change, or days were dropped.
     StorageError
         If something cannot be written, or a feed is running; planning and writing again goes on
         from there.

@@ -156,8 +156,7 @@ class Repairs:
             for ts_event in times
             for request in self._engine.request_recompute(stream, ts_event, cause)
         }
-        if stream in self._closed:
-            requests = {r for r in requests if not self._is_closed(r)}
+        requests = {r for r in requests if not self._is_beyond(r)}
         if not requests:
             return NO_EVENTS
         left = self._left(stream, requests, before_offset)
@@ -168,9 +167,10 @@ class Repairs:
             ]
         )
 
-    def _is_closed(self, request: Recompute) -> bool:
-        dates = self._engine.dates_of(np.array([request.ts_open], np.int64))
-        return int(dates[0]) in self._closed[request.stream]
+    def _is_beyond(self, request: Recompute) -> bool:
+        """Whether a bar is not this engine's, or of a day whose trades an operator dropped."""
+        date = int(self._engine.dates_of(np.array([request.ts_open], np.int64))[0])
+        return date in self._closed.get(request.stream, ()) or self._history.lacks(date)
 
     def _left(
         self, stream: StreamKey, requests: Collection[Recompute], before_offset: int

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from marketpipe.lake import LakeTable
 from marketpipe.lake.table import Compression
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.deriver import Deriver
 from marketpipe.pipelines.intake import Feed, Intake
 from marketpipe.pipelines.lakereads import Days
 from marketpipe.pipelines.lakesink import TABLES
@@ -39,6 +41,7 @@ class Ingested:
     Attributes
     ----------
     appended : messages that this run put into the journal
+    settings : what shapes bars, by the names that users know
     journal_id, next_offset : the journal, and how many records it ever got
     complete : whether the feed came to its end
     absent : wanted symbols that the file has no row of
@@ -49,6 +52,7 @@ class Ingested:
     """
 
     appended: int
+    settings: dict[str, str | int]
     journal_id: str
     next_offset: int
     complete: bool
@@ -62,7 +66,10 @@ class IngestionService:
     """Takes a feed in: one task appends it to the journal, another derives from the journal.
 
     A message is durable before anything comes of it. If the lake or the store fails, what is in
-    the journal stays there, the feed is stopped, and the next run derives it.
+    the journal stays there. A feed that waits for what is derived of it is then stopped, and the
+    next run goes on. One that does not wait (its ``lead`` is 0) is taken into the journal
+    meanwhile: deriving is tried again from the last checkpoint, after pauses that grow to a
+    minute, until it works or the feed ends.
 
     Parameters
     ----------
@@ -95,7 +102,6 @@ class IngestionService:
         # What waits to be derived; it is in the journal. A feed may be held back by it.
         self._waiting: asyncio.Queue[bool] = asyncio.Queue(feed.lead)
         self._read_failure: Exception | None = None
-        self._derive_failure: Exception | None = None
         self._complete = False
         self._absent: tuple[str, ...] = ()
         self._appended = 0
@@ -120,7 +126,8 @@ class IngestionService:
         InputError, VendorError
             If the feed cannot go on; what came before is derived and kept.
         StorageError
-            If something cannot be written; run again once it can.
+            If something cannot be written, and still could not when the feed had ended; run
+            again once it can.
         """
         self._absent = await asyncio.to_thread(self._feed.absent)
         async with live_pipeline(
@@ -142,9 +149,10 @@ class IngestionService:
                 append=partial(self._append, pipeline),
                 stopped=self._stopped,
             )
-            await asyncio.gather(self._feed_in(intake), self._derive(pipeline))
-            if self._derive_failure is not None:
-                raise self._derive_failure
+            deriver = Deriver(pipeline, tries_again=self._feed.lead == 0)
+            await asyncio.gather(self._feed_in(intake), self._derive(deriver))
+            if deriver.failure is not None:
+                raise deriver.failure
             await pipeline.stop()
             await self._mend(pipeline)
             if self._read_failure is not None:
@@ -180,19 +188,27 @@ class IngestionService:
             self._count(batch)
             await self._waiting.put(True)
 
-    async def _derive(self, pipeline: LivePipeline) -> None:
-        more = True
-        while more:
+    async def _derive(self, deriver: Deriver) -> None:
+        while await self._more(deriver.pause_s):
+            await deriver.derive()
+            if deriver.has_given_up:
+                self._stopped.set()
+        if deriver.failure is None:
+            await deriver.derive()
+
+    async def _more(self, pause_s: float) -> bool:
+        """Wait for records, or for a whole pause; return False as soon as the feed has ended."""
+        if not pause_s:
             more = await self._waiting.get()
             while more and not self._waiting.empty():
                 more = self._waiting.get_nowait()
-            if self._derive_failure is None:
-                try:
-                    await pipeline.catch_up()
-                except Exception as failure:
-                    _log.error("cannot derive, so the feed is stopped: %s", failure)
-                    self._derive_failure = failure
-                    self._stopped.set()
+            return more
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                while await self._waiting.get():
+                    pass
+                return False
+        return True
 
     def _count(self, batch: pa.RecordBatch) -> None:
         is_data = pc.equal(batch["kind"], DATA)
@@ -211,6 +227,7 @@ class IngestionService:
         reached = pipeline.derivation.watermark_ns or 0
         return Ingested(
             appended=self._appended,
+            settings=settings_facts(self._settings.derive),
             journal_id=pipeline.journal.journal_id,
             next_offset=pipeline.journal.next_offset,
             complete=self._complete,

@@ -126,7 +126,8 @@ class Delivery:
             wait = _SHORT_NAP_SECONDS
         self._woken.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), max(wait, _SHORT_NAP_SECONDS))
+            async with asyncio.timeout(max(wait, _SHORT_NAP_SECONDS)):
+                await self._woken.wait()
 
     def _due_ns(self, event: Event) -> int:
         return event.ts_send_ns + self._endpoint.delay_ns

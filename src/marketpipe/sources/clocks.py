@@ -119,8 +119,10 @@ class FollowedClock:
         end = self.now_ns() + int(seconds * NANOS)
         while (left := end - self._published_ns()) > 0:
             wait = left / self._speed / NANOS if self._speed else None
+            # Not `wait_for`: in Python 3.11 that may swallow a cancellation.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._looked.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._looked.wait()
 
     async def look(self) -> None:
         """Ask what time it is now, and go on from there.

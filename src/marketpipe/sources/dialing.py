@@ -122,11 +122,13 @@ def _refused(url: str, error: InvalidStatus) -> ConnectError | RateLimitError:
     status, body = error.response.status_code, error.response.body or b""
     if status == 429:
         return RateLimitError(f"{url}: too many attempts (429)")
+    is_page = b"<html" in body[:2000].lower()
+    title = _TITLE.search(body) if is_page else None
+    about = f" titled '{title[1].decode(errors='replace').strip()}'" if title else ""
     if status >= 500:
-        return UnreachableError(f"{url}: the server is in trouble ({status})")
-    if b"<html" in body[:2000].lower():
-        title = _TITLE.search(body)
-        about = f" titled '{title[1].decode(errors='replace').strip()}'" if title else ""
+        page = f", and a web page{about} answers: it may be a proxy's" if is_page else ""
+        return UnreachableError(f"{url}: the server is in trouble ({status}){page}")
+    if is_page:
         return ConnectError(
             f"{url}: a web page{about} answered ({status}), not the feed. That is a proxy or a "
             "log-in page: open it in a browser, or let this machine reach the address directly"

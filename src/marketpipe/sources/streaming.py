@@ -118,6 +118,10 @@ class SocketConnector(BaseConnector):
             blocked_ns=self._status.blocked_ns + delivery.blocked_ns,
         )
 
+    def heard_ns(self, channel: str) -> int:
+        """Return when a channel was heard last (receipt), or since when it could have been."""
+        return self._watchdog.heard_ns(channel)
+
     def _say(self, state: State) -> None:
         if state != self._status.state:
             self._status = replace(self._status, state=state, since_ns=self._clock.now_ns())

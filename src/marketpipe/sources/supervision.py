@@ -52,11 +52,12 @@ class Watchdog:
     """Judges silence by what a feed is used to; time is given to it.
 
     Of each channel it learns how far apart its messages come: a moving average of the gaps, in
-    which the latest counts for an eighth. A channel is overdue when it has been silent for
-    ``patience`` times its average gap, and for ``floor_seconds`` at least; so is a connection on
-    which nothing was ever heard. What was learned outlives the connection, and every connection
-    that is given up without a message doubles what is waited next time, up to
-    ``ceiling_seconds``: a feed that is merely quiet is not reconnected for ever.
+    which the latest counts for an eighth, and messages within a second are one. A channel is
+    overdue when it has been silent for ``patience`` times its average gap, and for
+    ``floor_seconds`` at least; so is a connection on which nothing was ever heard. What was
+    learned outlives the connection, and every connection that is given up without a message
+    doubles what is waited next time, up to ``ceiling_seconds``: a feed that is merely quiet is
+    not reconnected for ever.
 
     Parameters
     ----------
@@ -83,11 +84,17 @@ class Watchdog:
     def hear(self, channels: Iterable[str], now_ns: int) -> None:
         """Take note of messages on these channels."""
         for channel in channels:
-            gap = now_ns - self._heard.get(channel, self._since)
-            before = self._average.get(channel)
-            self._average[channel] = gap if before is None else before + (gap - before) / 8
+            gap = now_ns - self.heard_ns(channel)
+            before = self._average.setdefault(channel, max(gap, NANOS))
+            # What comes in a burst, such as one bar of each symbol, is one event.
+            if gap >= NANOS:
+                self._average[channel] = before + (gap - before) / 8
             self._heard[channel] = now_ns
             self._doublings = 0
+
+    def heard_ns(self, channel: str) -> int:
+        """Return when a channel was heard last, or else since when it could have been."""
+        return self._heard.get(channel, self._since)
 
     def overdue(self, now_ns: int) -> tuple[str, ...]:
         """Return the channels that are silent for too long; "" stands for a whole new feed."""
@@ -96,7 +103,7 @@ class Watchdog:
         return tuple(
             channel
             for channel in self._average
-            if now_ns - self._heard.get(channel, self._since) >= self.limit_ns(channel)
+            if now_ns - self.heard_ns(channel) >= self.limit_ns(channel)
         )
 
     def is_mute(self, now_ns: int) -> bool:

@@ -27,16 +27,26 @@ def upgrade(connection: Connection, *, where: str) -> None:
     NewerVersionError
         If the database's schema is of a later version of MarketPipe.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
+    config = _config()
     current = MigrationContext.configure(connection).get_current_revision()
-    known = [script.revision for script in scripts.walk_revisions()]
+    known = known_revisions()
     if current is not None and current not in known:
         raise NewerVersionError(
             f"store: the schema of {where} was '{current}'; this version of MarketPipe knows "
-            f"{', '.join(sorted(known))}. Use the version that wrote it, or another database"
+            f"{', '.join(known)}. Use the version that wrote it, or another database"
         )
-    if current != scripts.get_current_head():
+    if current != known[-1]:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def known_revisions() -> list[str]:
+    """Return the schemas that this version of MarketPipe knows, the newest last."""
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    return [script.revision for script in scripts][::-1]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    return config

@@ -65,6 +65,17 @@ def test_drop_before_bars_need_no_second_word(tmp_path: Path) -> None:
     assert lakekit.stored(table, "session_date") == [days[2]]
 
 
+def test_lake_table_floor_is_the_latest_day_that_was_dropped_before(tmp_path: Path) -> None:
+    table = five_days(tmp_path)
+    assert table.floor is None
+    seen_elsewhere = LakeTable.open(LakeLayout(tmp_path), "raw", create=False)
+    drop_before(table, date(2026, 1, 5), ts_now_ns=NOW_NS, also_append_only=True)
+    assert table.floor is None  # there was nothing to take
+    for day, floor in ((7, 7), (6, 7), (8, 8)):
+        drop_before(table, date(2026, 1, day), ts_now_ns=NOW_NS, also_append_only=True)
+        assert table.floor == seen_elsewhere.floor == date(2026, 1, floor)
+
+
 def test_drop_before_waits_for_no_one(tmp_path: Path) -> None:
     table = five_days(tmp_path)
     with lease(table.path), pytest.raises(BusyError):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lakerows import T0, Lakeside
-from marketpipe.errors import UsageError
+from marketpipe.errors import LakeError, UsageError
 from marketpipe.lake._sandbox_child import Refused, check, connect
 from marketpipe.lake.reading import Lake
 from marketpipe.lake.sandbox import SqlLimits
@@ -224,3 +224,27 @@ def test_settings_of_the_sandbox_hold_without_the_check(tmp_path: Path, query: s
         con.execute(query.replace("{d}", str(tmp_path)))
     assert secret.num_rows == 1
     assert [path.name for path in tmp_path.iterdir()] == ["secret.txt"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "footer", "page"])
+@pytest.mark.parametrize("query", ["SELECT * FROM trades", "SELECT sum(price) FROM trades"])
+def test_sql_over_a_damaged_file_is_a_fault_of_the_lake(
+    lake: Lake, tmp_path: Path, damage: str, query: str
+) -> None:
+    path = next((tmp_path / "lake" / "canonical" / "trades").rglob("*.parquet"))
+    whole = path.read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little")
+    pages = len(whole) - 8 - footer
+    path.write_bytes(
+        {
+            "cut": whole[: len(whole) // 2],
+            "empty": b"",
+            "footer": whole[:pages] + b"\xff" * footer + whole[-8:],
+            "page": whole[:4] + b"\xff" * (pages - 4) + whole[pages:],
+        }[damage]
+    )
+    with pytest.raises(LakeError, match="sql: a file of the lake cannot be read") as caught:
+        lake.sql(query)
+    if damage in ("cut", "empty"):
+        assert str(path) in str(caught.value)
+    assert "read_parquet([" not in str(caught.value)

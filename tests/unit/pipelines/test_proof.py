@@ -4,26 +4,32 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from crashkit import bars_of
 from crashkit import settings as live
 from feedkit import OPEN, live_settings, recording, ticks, whole_of
 from loadkit import Trade, load, load_settings, write
+from marketpipe.domain.schemas import BARS
 from marketpipe.domain.units import NANOS
 from marketpipe.errors import UsageError
 from marketpipe.normalize import RuleSet
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
+from marketpipe.pipelines.lakereads import Days
 from marketpipe.pipelines.live import LiveSettings
 from marketpipe.pipelines.mockfeed import MockFeed
 from marketpipe.pipelines.opening import live_pipeline, versions_of
 from marketpipe.pipelines.proof import Proof, prove
 from marketpipe.pipelines.service import IngestionService
 from marketpipe.sources.alpaca import AlpacaParser
-from rebuildkit import FIRST_DAY, streamed, tamper
+from rebuildkit import DAY, FIRST_DAY, add, job, rebuild, streamed, tamper
 
 
 def stream(data: Path, feed: MockFeed, **changes: Any) -> None:
@@ -132,6 +138,30 @@ def test_prove_leaves_out_sessions_that_a_load_changed_and_counts_their_bars(
     proof = prove(DataFolder(data), "mock-file")
     assert proof.agrees, proof.sides
     assert (proof.left_out, [n for _, n in counts(proof)]) == (3, [5] * 4)
+    assert proof.sessions_left_out == 1
+
+
+def test_prove_counts_sessions_that_a_rebuild_voided_as_left_out(tmp_path: Path) -> None:
+    data = streamed(tmp_path)
+    shift = 3 * DAY
+    bars = bars_of(data)
+    (row,) = bars.filter(
+        (pc.field("symbol") == "AAPL")
+        & (pc.field("timeframe") == "1m")
+        & (pc.field("ts_open") == OPEN)
+    ).to_pylist()
+    row |= {name: row[name] - shift for name in ("ts_open", "ts_close")}
+    row["session_date"] -= timedelta(days=3)
+    add(data, pa.Table.from_pylist([row], schema=BARS))  # of which there is no trade
+    wide = replace(job(data), days=Days(FIRST_DAY - 3, FIRST_DAY))
+    assert rebuild(wide)[1] == 1
+    proof = prove(DataFolder(data), "mock-file")
+    assert proof.agrees, proof.sides
+    assert (proof.left_out, proof.sessions_left_out) == (1, 1)
+    alone = prove(DataFolder(data), "mock-file", day=FIRST_DAY - 3)
+    assert (alone.left_out, alone.is_empty) == (1, False)
+    assert alone.dates == (date(2026, 1, 2), date(2026, 1, 6))
+    assert prove(DataFolder(data), "mock-file", day=FIRST_DAY - 4).is_empty
 
 
 def test_prove_what_only_the_raw_lake_has_is_read_from_there(tmp_path: Path) -> None:

@@ -96,3 +96,13 @@ def test_watchdog_remembers_over_connections_but_counts_each_anew() -> None:
     dog.begin(1000 * SECOND)
     assert dog.overdue(1000 * SECOND + 479 * SECOND) == ()
     assert dog.overdue(1000 * SECOND + 480 * SECOND) == ("bars",)
+
+
+def test_watchdog_takes_a_burst_of_messages_for_one() -> None:
+    dog = Watchdog(floor_seconds=30)
+    dog.begin(0)
+    for minute in range(1, 6):
+        for symbol in range(10):
+            dog.hear(["bars"], (minute * 60 * 1000 + symbol) * 1_000_000)
+    assert dog.overdue(7 * 60 * 10**9) == ()
+    assert dog.overdue(20 * 60 * 10**9) == ("bars",)

@@ -1,0 +1,15 @@
+"""How the allocator within `deltalake` gives memory back.
+
+The library has an allocator of its own (jemalloc), which keeps what it freed for seconds, for each
+of its threads. A table that is flushed every few seconds so holds on to the peak of each. The
+allocator reads its options once, when the library is loaded, so they are set before; what the user
+has set is left as it is. Without them a 10-minute soak stays 40 to 70 MB higher.
+"""
+
+import os
+from typing import Final
+
+_VARIABLE: Final = "_RJEM_MALLOC_CONF"
+_OPTIONS: Final = "narenas:2,dirty_decay_ms:0,muzzy_decay_ms:0"
+
+os.environ.setdefault(_VARIABLE, _OPTIONS)

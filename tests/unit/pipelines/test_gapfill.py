@@ -1,0 +1,360 @@
+"""Filling gaps: when history is asked for, what becomes of an entry, how the ledger survives."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from livekit import stored
+from marketpipe.domain.units import DAY_NS, NANOS
+from marketpipe.errors import AuthError, EntitlementError, RefusedError, VendorError
+from marketpipe.journal import SqliteJournal
+from marketpipe.lake import LakeTable
+from marketpipe.pipelines.controls import noted_gaps
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.feeddays import utc_days
+from marketpipe.pipelines.gapfill import DAY, Compared, GapFiller, RecordKind
+from marketpipe.sources.connector import Gap
+from marketpipe.sources.records import RecordBuilder
+from marketpipe.store import Database, GapEntry, GapStore
+from vendorkit import HandClock, in_loop, reached
+
+MIDNIGHT = 1_767_571_200 * NANOS  # 2026-01-05
+MINUTE = 60 * NANOS
+NOON = MIDNIGHT + 12 * 60 * MINUTE
+ENDS = NOON + 15 * NANOS
+GAP = Gap(NOON + 10 * NANOS, ENDS, "disconnected")
+SAME = Compared(2, 2, "")
+DIFFERENT = Compared(2, 1, "AAPL 12:00")
+DAY_COMES_S = (MIDNIGHT + DAY_NS + 15 * MINUTE - ENDS) / NANOS
+"""Seconds from the end of the gap to the look at its day."""
+
+
+@dataclass
+class Script:
+    """A vendor's history that fails and compares as told; then all is well."""
+
+    failures: deque[VendorError] = field(default_factory=deque)
+    looks: deque[Compared] = field(default_factory=deque)
+    asked: list[tuple[RecordKind, int, int]] = field(default_factory=list)
+    begun: int = 0
+
+    def pages(self, symbols: tuple[str, ...]) -> "ScriptPages":
+        self.begun += 1
+        return ScriptPages(self, symbols)
+
+    def control(self, facts: dict[str, Any], at_ns: int) -> pa.RecordBatch:
+        builder = RecordBuilder(
+            source="alpaca", feed="iex", stream="control", conn_id=0, conn_started_ns=at_ns
+        )
+        builder.add_control(facts, at_ns)
+        return builder.take()
+
+
+@dataclass
+class ScriptPages:
+    """One trade on each page of trades."""
+
+    script: Script
+    symbols: tuple[str, ...]
+    trades: int = 0
+
+    async def records(
+        self, kind: RecordKind, start_ns: int, end_ns: int
+    ) -> AsyncIterator[pa.RecordBatch]:
+        self.script.asked.append((kind, start_ns, end_ns))
+        if self.script.failures:
+            raise self.script.failures.popleft()
+        self.trades += kind == "trades"
+        yield self.script.control({"event": "page", "symbols": list(self.symbols)}, end_ns)
+
+    def compare(self, start_ns: int, end_ns: int) -> Compared:
+        assert (start_ns, end_ns) != (0, 0)
+        return self.script.looks.popleft() if self.script.looks else SAME
+
+
+@dataclass
+class Run:
+    """A filler at work, its clock and its ledger."""
+
+    filler: GapFiller
+    clock: HandClock
+    store: GapStore
+
+    async def waits(self, seconds: float) -> None:
+        """See that nothing more is done for so long, then let the time pass."""
+        await reached(partial(self.waits_for, seconds))
+        self.clock.advance(seconds)
+
+    def waits_for(self, seconds: float) -> bool:
+        return self.clock.naps == [seconds]
+
+    async def entry(self, number: int = 1) -> GapEntry:
+        return {entry.number: entry for entry in await self.store.every("j")}[number]
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    script: Script,
+    journal: SqliteJournal,
+    *,
+    at_ns: int = ENDS,
+    name: str = "store.db",
+    symbols: tuple[str, ...] = ("AAPL", "MSFT"),
+) -> AsyncIterator[Run]:
+    """Run a filler over a journal, with the ledger in a database of that name."""
+
+    async def append(records: pa.RecordBatch) -> None:
+        journal.append(records)
+
+    clock = HandClock(at_ns)
+    raw = LakeTable.open(DataFolder(folder).lake, "raw")
+    async with await Database.open(f"sqlite:///{folder / name}") as database:
+        store = GapStore(database)
+        filler = GapFiller(
+            script,
+            clock,
+            store,
+            append,
+            journal_id="j",
+            source="alpaca",
+            feed="iex",
+            symbols=lambda: symbols,
+            days_of=utc_days,
+        )
+        await filler.load(partial(noted_gaps, journal, raw))
+        task = asyncio.create_task(filler.run())
+        try:
+            yield Run(filler, clock, store)
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[SqliteJournal]:
+    # Small segments, so that what the lake has can be deleted.
+    with SqliteJournal(tmp_path / "journal", "j", segment_bytes=1) as made:
+        yield made
+
+
+@in_loop
+async def test_gap_is_fetched_after_two_seconds_and_compared_when_its_minute_is_over(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    script = Script()
+    async with running(tmp_path, script, journal) as run:
+        await run.filler.opened(GAP)
+        await run.waits(2)
+        # the vendor's bar may be restated 30 s after 12:01: it is asked for at 12:01:40
+        await run.waits(100 - 17)
+        await reached(partial(run.waits_for, DAY_COMES_S - 85))
+        entry = await run.entry()
+    before = NOON - MINUTE
+    assert script.asked == [
+        ("trades", before, ENDS + 2 * NANOS),
+        ("trades", NOON, NOON + MINUTE),
+        ("bars", before, NOON + MINUTE),
+    ]
+    assert (entry.state, entry.trades, entry.bars_compared, entry.bars_exact, entry.detail) == (
+        *("repaired", 2, 2, 2),
+        "",
+    )
+
+
+@in_loop
+async def test_vendor_failing_is_asked_again_after_growing_waits(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    waits = (4, 8, 16, 32, 64, 128, 256, 300, 300)
+    script = Script(deque(VendorError(f"no answer {n}") for n in range(len(waits))))
+    async with running(tmp_path, script, journal) as run:
+        await run.filler.opened(GAP)
+        await run.waits(2)
+        for n, seconds in enumerate(waits):
+            await reached(partial(run.waits_for, seconds))
+            entry = await run.entry()
+            assert (entry.state, entry.detail) == ("open", f"no answer {n}")
+            await run.waits(seconds)
+        await reached(lambda: run.filler.open == 1)
+        await reached(partial(run.waits_for, DAY_COMES_S - 2 - sum(waits)))
+        entry = await run.entry()
+    assert (entry.state, entry.detail) == ("repaired", "")
+
+
+@in_loop
+async def test_plan_without_recent_history_is_asked_after_the_embargo_and_then_refused(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    script = Script(deque([EntitlementError("too recent"), EntitlementError("not in the plan")]))
+    async with running(tmp_path, script, journal) as run:
+        await run.filler.opened(GAP)
+        await run.waits(2)
+        await reached(partial(run.waits_for, 16 * 60 - 2))
+        entry = await run.entry()
+        assert (entry.state, entry.detail) == ("open", "too recent")
+        await run.waits(16 * 60 - 2)
+        await reached(lambda: run.filler.open == 1)
+        await reached(partial(run.waits_for, DAY_COMES_S - 16 * 60))
+        entry = await run.entry()
+    assert (entry.state, entry.detail) == ("refused", "not in the plan")
+    assert len(script.asked) == 2
+
+
+@pytest.mark.parametrize("kind", [AuthError, RefusedError])
+def test_request_that_no_waiting_mends_is_refused_at_once(
+    tmp_path: Path, journal: SqliteJournal, kind: type[VendorError]
+) -> None:
+    async def refused() -> GapEntry:
+        async with running(tmp_path, Script(deque([kind("no")])), journal) as run:
+            await run.filler.opened(GAP)
+            await run.waits(2)
+            await reached(partial(run.waits_for, DAY_COMES_S - 2))
+            return await run.entry()
+
+    entry = asyncio.run(refused())
+    assert (entry.state, entry.detail) == ("refused", "no")
+
+
+@pytest.mark.parametrize(
+    ("looks", "begun", "exact", "detail"),
+    [
+        ([DIFFERENT, SAME], 2, 2, ""),
+        ([DIFFERENT, DIFFERENT, SAME], 3, 2, ""),
+        ([DIFFERENT] * 3, 3, 1, "1 minute bars differ, first AAPL 12:00"),
+    ],
+)
+def test_bars_that_differ_are_fetched_again_twice_at_most(
+    tmp_path: Path,
+    journal: SqliteJournal,
+    looks: Sequence[Compared],
+    begun: int,
+    exact: int,
+    detail: str,
+) -> None:
+    script = Script(looks=deque(looks))
+
+    async def repaired() -> GapEntry:
+        async with running(tmp_path, script, journal) as run:
+            await run.filler.opened(GAP)
+            await run.waits(2)
+            await run.waits(83)
+            for _ in range(begun - 1):
+                await run.waits(40)
+            await reached(partial(run.waits_for, DAY_COMES_S - 85 - 40 * (begun - 1)))
+            return await run.entry()
+
+    entry = asyncio.run(repaired())
+    assert (entry.state, entry.bars_exact, entry.detail) == ("repaired", exact, detail)
+    assert script.begun == begun
+
+
+@in_loop
+async def test_day_with_gaps_is_fetched_whole_once_it_is_over(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    script = Script()
+    evening = MIDNIGHT + DAY_NS - 5 * NANOS
+    async with running(tmp_path, script, journal) as run:
+        await run.filler.opened(GAP)
+        await run.filler.opened(Gap(ENDS + NANOS, ENDS + 2 * NANOS, "mute"))
+        entries = await run.store.every("j")
+        assert [(e.number, e.reason) for e in entries] == [
+            *[(1, "disconnected"), (2, DAY)],
+            (3, "mute"),
+        ]
+        # one that goes past midnight touches the next day too
+        await run.filler.opened(Gap(evening, evening + 10 * NANOS, "mute"))
+        days = [e for e in await run.store.every("j") if e.reason == DAY]
+        assert [(e.start_ns, e.end_ns) for e in days] == [
+            (MIDNIGHT, MIDNIGHT + DAY_NS),
+            (MIDNIGHT + DAY_NS, MIDNIGHT + 2 * DAY_NS),
+        ]
+        await reached(partial(run.waits_for, 2))
+        run.clock.advance(DAY_COMES_S)
+        await reached(lambda: run.filler.open == 1)
+    whole = (MIDNIGHT, MIDNIGHT + DAY_NS)
+    assert [ask for ask in script.asked if ask[1:] == whole] == [
+        ("trades", *whole),
+        ("bars", *whole),
+    ]
+
+
+@in_loop
+async def test_gap_of_no_time_or_no_symbol_is_no_entry(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    async with running(tmp_path, Script(), journal) as run:
+        await run.filler.opened(Gap(ENDS, ENDS, "mute"))
+        assert await run.store.every("j") == []
+    async with running(tmp_path, Script(), journal, symbols=()) as run:
+        await run.filler.opened(GAP)
+        assert await run.store.every("j") == []
+
+
+@in_loop
+async def test_entries_left_open_are_taken_up_by_the_next_run(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    async with running(tmp_path, Script(deque([VendorError("gone")])), journal) as run:
+        await run.filler.opened(GAP)
+        await run.waits(2)
+        await reached(partial(run.waits_for, 4))
+    script, later = Script(), ENDS + 600 * NANOS
+    async with running(tmp_path, script, journal, at_ns=later) as run:
+        await reached(partial(run.waits_for, DAY_COMES_S - 600))
+        assert (await run.entry()).state == "repaired"
+        await run.filler.opened(Gap(later - NANOS, later, "stopped"))
+        entries = await run.store.every("j")
+    assert [(e.number, e.reason) for e in entries] == [
+        *[(1, "disconnected"), (2, DAY)],
+        (3, "stopped"),
+    ]
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["journal", "journal and raw table"])
+def test_ledger_that_the_store_lost_is_read_back(
+    tmp_path: Path, journal: SqliteJournal, deleted: bool
+) -> None:
+    async def lose() -> tuple[list[GapEntry], list[GapEntry], list[GapEntry]]:
+        failing: deque[VendorError] = deque([RefusedError("no")])
+        async with running(tmp_path, Script(failing), journal) as run:
+            await run.filler.opened(GAP)
+            await run.waits(2)
+            await reached(partial(run.waits_for, DAY_COMES_S - 2))
+            await run.filler.opened(Gap(ENDS, ENDS + NANOS, "mute"))
+            await run.waits(1)
+            await run.waits(82)
+            await reached(lambda: run.filler.open == 1)
+            await run.filler.opened(Gap(ENDS + 84 * NANOS, ENDS + 85 * NANOS, "mute"))
+            known = await run.store.every("j")
+        if deleted:
+            rows = stored(journal)
+            LakeTable.open(DataFolder(tmp_path).lake, "raw").append(
+                rows, app_id="live/j/raw", through=len(rows) - 1
+            )
+            assert journal.retain(len(rows)) > 0
+        at_ns = ENDS + 85 * NANOS
+        async with running(tmp_path, Script(), journal, at_ns=at_ns, name="new.db") as run:
+            back = await run.store.every("j")
+            await reached(partial(run.waits_for, 2))
+            assert run.filler.open == 2
+            await run.filler.opened(Gap(at_ns, at_ns + NANOS, "mute"))
+            return known, back, await run.store.every("j")
+
+    known, back, after = asyncio.run(lose())
+    assert [(e.number, e.state) for e in known] == [
+        *[(1, "refused"), (2, "open"), (3, "repaired")],
+        (4, "open"),
+    ]
+    assert back == known
+    assert [e.number for e in after] == [1, 2, 3, 4, 5]
