@@ -285,6 +285,17 @@ def made(
     return connector
 
 
+@asynccontextmanager
+async def following(
+    at: Vendor | str, taker: Taker, clock: HandClock | None = None, **more: Any
+) -> AsyncIterator[AlpacaConnector]:
+    """Make a connector that wants trades of AAPL, and run it."""
+    connector = made(at, taker, clock, **more)
+    await connector.subscribe(["AAPL"], ["trades"])
+    async with running(connector):
+        yield connector
+
+
 async def live(vendor: Vendor, connector: BaseConnector) -> Peer:
     """Let the next connection in."""
     peer = await vendor.accepted()

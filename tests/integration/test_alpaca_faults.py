@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from alpacakit import CLOSE_NS, Ran, market, run_session
+from marketpipe.domain.units import NANOS
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.proof import prove
 from marketpipe.simulator import parse_faults
@@ -88,10 +89,12 @@ def test_feed_of_two_lives_fills_the_time_between(tmp_path: Path) -> None:
 def test_gap_that_the_vendor_refuses_stays_in_the_ledger(tmp_path: Path) -> None:
     ran = session(tmp_path / "d", "stocks", "drop@60,refuse_rest@0+90000")
     lost = next(gap for gap in ran.gaps if gap.reason == "disconnected")
-    assert lost.state == "refused" or lost.detail
-    assert "42210000" in lost.detail or "subscription" in lost.detail
+    assert lost.state == "refused"
+    assert "42210000" in lost.detail
     assert lost.symbols == ("AAPL", "MSFT", "SPY")
-    assert lost.start_ns < lost.end_ns <= CLOSE_NS
+    dropped_ns = market("stocks").start_ns + 60 * NANOS
+    assert dropped_ns - 30 * NANOS < lost.start_ns < lost.end_ns < CLOSE_NS
+    assert dropped_ns < lost.end_ns < dropped_ns + 60 * NANOS
 
 
 def test_feed_with_losses_agrees_with_replay_and_batch(tmp_path: Path) -> None:

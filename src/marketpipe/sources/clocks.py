@@ -8,12 +8,12 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 import httpx
 import msgspec
 
+from marketpipe.domain.closing import AsyncClosing
 from marketpipe.domain.units import MAX_TS_NS, NANOS, format_ns
 from marketpipe.errors import ConnectError, UnreachableError
 
@@ -60,7 +60,7 @@ class _Published(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Published).decode
 
 
-class FollowedClock:
+class FollowedClock(AsyncClosing):
     """A clock that a server publishes as ``{"now_ns": int, "speed": float}``.
 
     Between two looks, a second of real time apart, it runs on at the published speed (seconds of
@@ -178,14 +178,3 @@ class FollowedClock:
                 await self._polling
             self._polling = None
         await self._client.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from marketpipe.domain.closing import AsyncClosing
 from marketpipe.errors import BusyError, StoreError
 from marketpipe.store.failures import translated
 from marketpipe.store.migrate import upgrade
@@ -24,7 +25,7 @@ _WRITES: Final = "marketpipe_writes"
 _WRITER_LOCK: Final = 0x6D61726B6574  # the bytes of "market": any number all versions agree on
 
 
-class Database:
+class Database(AsyncClosing):
     """One SQL database, SQLite or PostgreSQL, with the newest schema.
 
     Writes are serialized, within a process and between processes, so that the order of commits
@@ -120,12 +121,6 @@ class Database:
     async def close(self) -> None:
         """Give all connections back."""
         await self._engine.dispose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         return f"Database({self.where})"

@@ -8,6 +8,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from marketpipe.domain.closing import AsyncClosing
 from marketpipe.errors import StoreError, UsageError
 from marketpipe.store.cancelling import finished
 from marketpipe.store.database import BUSY_TIMEOUT_S, Database
@@ -36,7 +37,7 @@ class Version(NamedTuple):
     last_seq: int
 
 
-class BarRepository:
+class BarRepository(AsyncClosing):
     """Every revision of every bar, in SQLite or PostgreSQL; rows are added and never changed.
 
     A cancelled call ends what it began first, so a cancelled `add` has added all or nothing.
@@ -211,12 +212,6 @@ class BarRepository:
     async def close(self) -> None:
         """Give all connections back."""
         await self.database.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
 
     async def _series(self, connection: AsyncConnection, query: BarQuery) -> dict[int, Series]:
         statement = narrowed(select_series(query.symbols, sqlite=self._sqlite), query)

@@ -13,13 +13,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from random import Random  # noqa: TID251  # spreads retries; nothing is built of it
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import httpx
 from pydantic import SecretStr
 
 from marketpipe.domain.batches import TradeBatch
+from marketpipe.domain.closing import AsyncClosing
 from marketpipe.domain.symbols import is_valid_symbol
 from marketpipe.domain.units import MAX_TS_NS, format_ns
 from marketpipe.errors import ConnectError, RateLimitError, RefusedError, UsageError
@@ -65,7 +65,7 @@ class Page(NamedTuple):
     next_page_token: str | None
 
 
-class AlpacaRest:
+class AlpacaRest(AsyncClosing):
     """A client of Alpaca's market data API; an asynchronous context manager.
 
     Parameters
@@ -99,17 +99,6 @@ class AlpacaRest:
             # The environment's proxy is for the internet and would be in the way on this machine.
             trust_env=httpx.URL(self._url).host not in _LOOPBACK,
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close all connections; safe to call twice."""

@@ -20,6 +20,7 @@ from vendorkit import (
     Taker,
     Vendor,
     backing_off,
+    following,
     in_loop,
     in_state,
     live,
@@ -31,21 +32,18 @@ from vendorkit import (
 
 @in_loop
 async def test_welcome_is_not_taken_for_authenticated() -> None:
-    async with Vendor() as vendor:
-        connector = made(vendor, Taker())
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await vendor.accepted()
-            await peer.welcome()
-            assert (await peer.heard())["action"] == "auth"
-            await peer.welcome()
-            await peer.welcome()
-            assert connector.status.state == "connecting"
-            await peer.send({"T": "success", "msg": "authenticated"})
-            assert await peer.heard() == {"action": "subscribe", "trades": ["AAPL"]}
-            assert connector.status.state == "connecting"
-            await peer.echo(trades=["AAPL"])
-            await in_state(connector, "live")
+    async with Vendor() as vendor, following(vendor, Taker()) as connector:
+        peer = await vendor.accepted()
+        await peer.welcome()
+        assert (await peer.heard())["action"] == "auth"
+        await peer.welcome()
+        await peer.welcome()
+        assert connector.status.state == "connecting"
+        await peer.send({"T": "success", "msg": "authenticated"})
+        assert await peer.heard() == {"action": "subscribe", "trades": ["AAPL"]}
+        assert connector.status.state == "connecting"
+        await peer.echo(trades=["AAPL"])
+        await in_state(connector, "live")
     await in_state(connector, "stopped")
 
 
@@ -53,18 +51,18 @@ async def test_welcome_is_not_taken_for_authenticated() -> None:
 @in_loop
 async def test_frames_are_recorded_byte_for_byte_in_order(encoding: str) -> None:
     taker, clock = Taker(), HandClock()
-    async with Vendor(encoding) as vendor:
-        connector = made(vendor, taker, clock=clock, first_conn_id=7)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await vendor.accepted()
-            await peer.let_in()
-            await in_state(connector, "live")
-            many = await peer.send(*({**TRADE, "i": i} for i in range(10)))
-            single = await peer.send(TRADE)
-            odd = b'[ {"T":"t" , "S":"AAPL"} ,\n{"T":"t","S":"B"}]' if encoding == "json" else many
-            await peer.send_raw(odd)
-            await taker.until(lambda t: len(t.rows("data")) >= 3 + 10 + 1 + 2)
+    async with (
+        Vendor(encoding) as vendor,
+        following(vendor, taker, clock=clock, first_conn_id=7) as connector,
+    ):
+        peer = await vendor.accepted()
+        await peer.let_in()
+        await in_state(connector, "live")
+        many = await peer.send(*({**TRADE, "i": i} for i in range(10)))
+        single = await peer.send(TRADE)
+        odd = b'[ {"T":"t" , "S":"AAPL"} ,\n{"T":"t","S":"B"}]' if encoding == "json" else many
+        await peer.send_raw(odd)
+        await taker.until(lambda t: len(t.rows("data")) >= 3 + 10 + 1 + 2)
     frames = [frame for batch in taker.batches for frame in frames_of(batch)]
     assert frames[3:] == [many, single, odd]
     first = taker.batches[0].to_pylist()[0]
@@ -82,12 +80,9 @@ async def test_frames_are_recorded_byte_for_byte_in_order(encoding: str) -> None
 @in_loop
 async def test_records_begin_and_end_with_control_records() -> None:
     taker = Taker()
-    async with Vendor() as vendor:
-        connector = made(vendor, taker)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            await (await vendor.accepted()).let_in()
-            await in_state(connector, "live")
+    async with Vendor() as vendor, following(vendor, taker) as connector:
+        await (await vendor.accepted()).let_in()
+        await in_state(connector, "live")
     assert taker.controls == [
         {"event": "connected", "url": f"{vendor.url}/v2/iex", "encoding": "msgpack"},
         {"event": "subscribed", "channels": {"trades": ["AAPL"]}},
@@ -101,20 +96,17 @@ async def test_records_begin_and_end_with_control_records() -> None:
 @in_loop
 async def test_unknown_kinds_and_keys_are_kept_and_never_fatal() -> None:
     taker = Taker()
-    async with Vendor() as vendor:
-        connector = made(vendor, taker)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await vendor.accepted()
-            await peer.let_in()
-            new = {"T": "zz", "S": "AAPL", "error": {"success": [1]}}
-            more = {**TRADE, "new": "subscription"}
-            await peer.send({"T": "success", "msg": "renamed", "more": 1}, new, more)
-            await peer.send({"T": "error", "msg": "no number"}, {"no": "kind"})
-            await peer.error(499, "never heard of")
-            await peer.send(TRADE)
-            await taker.until(lambda t: len(t.payloads) == 10)
-            assert connector.status.state == "live"
+    async with Vendor() as vendor, following(vendor, taker) as connector:
+        peer = await vendor.accepted()
+        await peer.let_in()
+        new = {"T": "zz", "S": "AAPL", "error": {"success": [1]}}
+        more = {**TRADE, "new": "subscription"}
+        await peer.send({"T": "success", "msg": "renamed", "more": 1}, new, more)
+        await peer.send({"T": "error", "msg": "no number"}, {"no": "kind"})
+        await peer.error(499, "never heard of")
+        await peer.send(TRADE)
+        await taker.until(lambda t: len(t.payloads) == 10)
+        assert connector.status.state == "live"
     assert msgspec.msgpack.decode(taker.payloads[4]) == new
     assert {"event": "error", "code": 499, "msg": "never heard of"} in taker.controls
     assert not taker.gaps
@@ -123,21 +115,18 @@ async def test_unknown_kinds_and_keys_are_kept_and_never_fatal() -> None:
 @in_loop
 async def test_malformed_frame_is_kept_raw_and_told_as_a_gap() -> None:
     taker, clock = Taker(), HandClock()
-    async with Vendor("json") as vendor:
-        connector = made(vendor, taker, clock=clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await vendor.accepted()
-            await peer.let_in()
-            await peer.send(TRADE)
-            await taker.until(lambda t: len(t.payloads) == 4)
-            clock.advance(5)
-            await peer.send_raw(b'[{"T":"t","S":"AAPL"')
-            await taker.until(lambda t: bool(t.gaps))
-            await peer.send_raw(b"[]")
-            clock.advance(1)
-            await peer.send(TRADE)
-            await taker.until(lambda t: len(t.payloads) == 7)
+    async with Vendor("json") as vendor, following(vendor, taker, clock=clock):
+        peer = await vendor.accepted()
+        await peer.let_in()
+        await peer.send(TRADE)
+        await taker.until(lambda t: len(t.payloads) == 4)
+        clock.advance(5)
+        await peer.send_raw(b'[{"T":"t","S":"AAPL"')
+        await taker.until(lambda t: bool(t.gaps))
+        await peer.send_raw(b"[]")
+        clock.advance(1)
+        await peer.send(TRADE)
+        await taker.until(lambda t: len(t.payloads) == 7)
     assert taker.payloads[4] == b'[{"T":"t","S":"AAPL"'
     assert taker.rows("data")[4]["msg_index"] == -1
     assert taker.gaps == [(T0, T0 + 5 * SECOND, "unreadable_frame")]
@@ -217,31 +206,26 @@ async def test_slow_taker_holds_the_socket_back_and_loses_nothing() -> None:
 
     taker = Taker(wait)
     total = 40_000
-    async with Vendor() as vendor:
-        connector = made(vendor, taker)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await vendor.accepted()
-            await peer.let_in()
-            note = "x" * 500
+    async with Vendor() as vendor, following(vendor, taker) as connector:
+        peer = await vendor.accepted()
+        await peer.let_in()
+        note = "x" * 500
 
-            async def flood() -> None:
-                for number in range(total // 10):
-                    await peer.send(
-                        *({**TRADE, "i": number * 10 + k, "n": note} for k in range(10))
-                    )
+        async def flood() -> None:
+            for number in range(total // 10):
+                await peer.send(*({**TRADE, "i": number * 10 + k, "n": note} for k in range(10)))
 
-            await in_state(connector, "live")
-            flooding = asyncio.create_task(flood())
-            await reached(lambda: connector._link.delivery.is_blocked)  # type: ignore[union-attr]
-            await reached(lambda: peer.socket.transport.get_write_buffer_size() > 0)
-            held = connector.status.waiting
-            assert 4096 <= held < 4096 + 10
-            gate.set()
-            await flooding
-            await taker.until(lambda t: connector.status.messages == total + 3)
-            assert connector.status.waiting == 0
-            assert connector.status.blocked_ns > 0
+        await in_state(connector, "live")
+        flooding = asyncio.create_task(flood())
+        await reached(lambda: connector._link.delivery.is_blocked)  # type: ignore[union-attr]
+        await reached(lambda: peer.socket.transport.get_write_buffer_size() > 0)
+        held = connector.status.waiting
+        assert 4096 <= held < 4096 + 10
+        gate.set()
+        await flooding
+        await taker.until(lambda t: connector.status.messages == total + 3)
+        assert connector.status.waiting == 0
+        assert connector.status.blocked_ns > 0
     ids = [msgspec.msgpack.decode(p).get("i") for p in taker.payloads[3:]]
     assert ids == list(range(total))
 
@@ -294,17 +278,14 @@ class EarlyClock(HandClock):
 @in_loop
 async def test_clock_that_wakes_early_gives_no_tick_more() -> None:
     taker, clock = Taker(), EarlyClock()
-    async with Vendor() as vendor:
-        connector = made(vendor, taker, clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            await live(vendor, connector)
-            for _ in range(2):
-                await reached(lambda: 0.999 in clock.naps)
-                clock.advance(0.999)
-                await reached(lambda: 0.001 in clock.naps)
-                clock.advance(0.001)
-            await taker.until(lambda t: len(t.rows("clock")) >= 2)
+    async with Vendor() as vendor, following(vendor, taker, clock) as connector:
+        await live(vendor, connector)
+        for _ in range(2):
+            await reached(lambda: 0.999 in clock.naps)
+            clock.advance(0.999)
+            await reached(lambda: 0.001 in clock.naps)
+            clock.advance(0.001)
+        await taker.until(lambda t: len(t.rows("clock")) >= 2)
     assert [row["ts_recv"] - T0 for row in taker.rows("clock")] == [SECOND, 2 * SECOND]
 
 

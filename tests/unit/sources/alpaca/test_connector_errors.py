@@ -28,12 +28,12 @@ from vendorkit import (
     Taker,
     Vendor,
     backing_off,
+    following,
     in_loop,
     in_state,
     live,
     made,
     reached,
-    running,
 )
 
 
@@ -97,24 +97,21 @@ async def test_connect_raises_what_waiting_cannot_mend() -> None:
 @in_loop
 async def test_passing_error_reconnects(code: int) -> None:
     taker, clock = Taker(), HandClock()
-    async with Vendor() as vendor:
-        connector = made(vendor, taker, clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await vendor.accepted()
-            await peer.welcome()
-            await peer.error(code)
-            status = await backing_off(connector, clock)
-            assert f"error {code}" in status.last_error
-            clock.advance(60)
-            peer = await live(vendor, connector)
-            await peer.send(TRADE)
-            await taker.until(lambda t: t.rows("data")[-1]["symbol"] == "AAPL")
-            clock.advance(3)
-            await peer.error(code)
-            await backing_off(connector, clock)
-            clock.advance(60)
-            await live(vendor, connector)
+    async with Vendor() as vendor, following(vendor, taker, clock) as connector:
+        peer = await vendor.accepted()
+        await peer.welcome()
+        await peer.error(code)
+        status = await backing_off(connector, clock)
+        assert f"error {code}" in status.last_error
+        clock.advance(60)
+        peer = await live(vendor, connector)
+        await peer.send(TRADE)
+        await taker.until(lambda t: t.rows("data")[-1]["symbol"] == "AAPL")
+        clock.advance(3)
+        await peer.error(code)
+        await backing_off(connector, clock)
+        clock.advance(60)
+        await live(vendor, connector)
     # Nothing was missing before the first subscription; then from the last good message on.
     assert taker.gaps == [Gap(T0 + 60 * SECOND + 3 * SECOND, T0 + 123 * SECOND, "disconnected")]
     connected = [row for row in taker.rows("control") if b'"connected"' in row["payload"]]
@@ -124,46 +121,40 @@ async def test_passing_error_reconnects(code: int) -> None:
 @in_loop
 async def test_not_authenticated_sends_the_keys_once_more() -> None:
     taker, clock = Taker(), HandClock()
-    async with Vendor() as vendor:
-        connector = made(vendor, taker, clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await vendor.accepted()
-            await peer.welcome()
-            await peer.heard()
-            await peer.error(401, "not authenticated")
-            assert (await peer.heard())["action"] == "auth"
-            await peer.error(401, "not authenticated")
-            status = await backing_off(connector, clock)
-            assert "error 401" in status.last_error
-            clock.advance(60)
-            peer = await live(vendor, connector)
-            await peer.error(401, "not authenticated")
-            assert (await peer.heard())["action"] == "auth"
-            await peer.send({"T": "success", "msg": "authenticated"})
-            assert await peer.heard() == {"action": "subscribe", "trades": ["AAPL"]}
-            await peer.echo(trades=["AAPL"])
-            await taker.until(lambda t: t.order.count("subscribed") == 2)
-            assert connector.status.state == "live"
+    async with Vendor() as vendor, following(vendor, taker, clock) as connector:
+        peer = await vendor.accepted()
+        await peer.welcome()
+        await peer.heard()
+        await peer.error(401, "not authenticated")
+        assert (await peer.heard())["action"] == "auth"
+        await peer.error(401, "not authenticated")
+        status = await backing_off(connector, clock)
+        assert "error 401" in status.last_error
+        clock.advance(60)
+        peer = await live(vendor, connector)
+        await peer.error(401, "not authenticated")
+        assert (await peer.heard())["action"] == "auth"
+        await peer.send({"T": "success", "msg": "authenticated"})
+        assert await peer.heard() == {"action": "subscribe", "trades": ["AAPL"]}
+        await peer.echo(trades=["AAPL"])
+        await taker.until(lambda t: t.order.count("subscribed") == 2)
+        assert connector.status.state == "live"
 
 
 @in_loop
 async def test_already_authenticated_is_taken_for_let_in() -> None:
-    async with Vendor() as vendor:
-        connector = made(vendor, Taker(), HandClock())
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await vendor.accepted()
-            await peer.welcome()
-            await peer.heard()
-            await peer.error(403, "already authenticated")
-            assert (await peer.heard())["action"] == "subscribe"
-            await peer.echo(trades=["AAPL"])
-            await in_state(connector, "live")
-            await peer.error(403, "already authenticated")
-            await peer.send(TRADE)
-            await reached(lambda: connector.status.last_message_ns is not None)
-            assert connector.status.state == "live"
+    async with Vendor() as vendor, following(vendor, Taker(), HandClock()) as connector:
+        peer = await vendor.accepted()
+        await peer.welcome()
+        await peer.heard()
+        await peer.error(403, "already authenticated")
+        assert (await peer.heard())["action"] == "subscribe"
+        await peer.echo(trades=["AAPL"])
+        await in_state(connector, "live")
+        await peer.error(403, "already authenticated")
+        await peer.send(TRADE)
+        await reached(lambda: connector.status.last_message_ns is not None)
+        assert connector.status.state == "live"
 
 
 @in_loop
@@ -196,38 +187,32 @@ async def refuse(vendor: Vendor, code: int) -> None:
 @in_loop
 async def test_contention_after_a_working_connection_is_waited_out_slowly() -> None:
     clock = HandClock()
-    async with Vendor() as vendor:
-        connector = made(vendor, Taker(), clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            (await live(vendor, connector)).cut()
+    async with Vendor() as vendor, following(vendor, Taker(), clock) as connector:
+        (await live(vendor, connector)).cut()
+        await backing_off(connector, clock)
+        clock.advance(60)
+        for _ in range(17):
+            await refuse(vendor, 406)
             await backing_off(connector, clock)
-            clock.advance(60)
-            for _ in range(17):
-                await refuse(vendor, 406)
-                await backing_off(connector, clock)
-                pause = clock.naps[0]
-                clock.advance(pause)
-            assert pause == 60
-            await live(vendor, connector)
-            await reached(lambda: connector.status.reconnects == 1)
+            pause = clock.naps[0]
+            clock.advance(pause)
+        assert pause == 60
+        await live(vendor, connector)
+        await reached(lambda: connector.status.reconnects == 1)
 
 
 @in_loop
 async def test_slow_client_is_a_gap_of_its_own_and_counted() -> None:
     taker, clock = Taker(), HandClock()
-    async with Vendor() as vendor:
-        connector = made(vendor, taker, clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await live(vendor, connector)
-            await peer.error(407, "slow client")
-            status = await backing_off(connector, clock)
-            assert status.slow_clients == 1
-            assert "Subscribe to less" in status.last_error
-            clock.advance(60)
-            await live(vendor, connector)
-            await taker.until(lambda t: bool(t.gaps))
+    async with Vendor() as vendor, following(vendor, taker, clock) as connector:
+        peer = await live(vendor, connector)
+        await peer.error(407, "slow client")
+        status = await backing_off(connector, clock)
+        assert status.slow_clients == 1
+        assert "Subscribe to less" in status.last_error
+        clock.advance(60)
+        await live(vendor, connector)
+        await taker.until(lambda t: bool(t.gaps))
     assert taker.gaps == [Gap(T0, T0 + 60 * SECOND, "slow_client")]
     assert {"event": "disconnected", "reason": "error", "code": 407} in taker.controls
 
@@ -235,23 +220,20 @@ async def test_slow_client_is_a_gap_of_its_own_and_counted() -> None:
 @in_loop
 async def test_frame_cut_in_the_middle_is_a_gap_from_the_last_good_message() -> None:
     taker, clock = Taker(), HandClock()
-    async with Vendor() as vendor:
-        connector = made(vendor, taker, clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await live(vendor, connector)
-            clock.advance(0.25)
-            await peer.send(TRADE)
-            await taker.until(lambda t: len(t.payloads) == 4)
-            clock.advance(0.5)
-            peer.socket.transport.write(b"\x82\x7e\x01\x00" + b"\x91\x84\xa1T\xa1t")
-            peer.socket.transport.close()
-            await backing_off(connector, clock)
-            # Nothing is told before it is known how long it was.
-            assert not taker.gaps
-            clock.advance(60)
-            await live(vendor, connector)
-            await taker.until(lambda t: bool(t.gaps))
+    async with Vendor() as vendor, following(vendor, taker, clock) as connector:
+        peer = await live(vendor, connector)
+        clock.advance(0.25)
+        await peer.send(TRADE)
+        await taker.until(lambda t: len(t.payloads) == 4)
+        clock.advance(0.5)
+        peer.socket.transport.write(b"\x82\x7e\x01\x00" + b"\x91\x84\xa1T\xa1t")
+        peer.socket.transport.close()
+        await backing_off(connector, clock)
+        # Nothing is told before it is known how long it was.
+        assert not taker.gaps
+        clock.advance(60)
+        await live(vendor, connector)
+        await taker.until(lambda t: bool(t.gaps))
     assert taker.gaps == [Gap(T0 + SECOND // 4, T0 + 60 * SECOND + 3 * SECOND // 4, "disconnected")]
     assert len(taker.payloads) == 7
     # The gap is told once all that came before it is handed out.
@@ -263,13 +245,10 @@ async def test_frame_cut_in_the_middle_is_a_gap_from_the_last_good_message() -> 
 @in_loop
 async def test_close_of_the_server_is_recorded_with_its_code() -> None:
     taker, clock = Taker(), HandClock()
-    async with Vendor() as vendor:
-        connector = made(vendor, taker, clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await live(vendor, connector)
-            await peer.socket.close(1012, "restart")
-            await backing_off(connector, clock)
+    async with Vendor() as vendor, following(vendor, taker, clock) as connector:
+        peer = await live(vendor, connector)
+        await peer.socket.close(1012, "restart")
+        await backing_off(connector, clock)
     assert {"event": "disconnected", "reason": "closed", "code": 1012} in taker.controls
 
 

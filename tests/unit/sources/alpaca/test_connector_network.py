@@ -23,6 +23,7 @@ from vendorkit import (
     Taker,
     Vendor,
     backing_off,
+    following,
     in_loop,
     live,
     made,
@@ -112,22 +113,22 @@ async def test_answers_that_are_no_websocket_are_explained(
 async def test_proxy_page_after_a_working_connection_is_waited_out() -> None:
     clock = HandClock()
     down: list[bool] = []
-    async with Vendor(
-        answer=lambda peer, _: peer.respond(200, "<html>hotel</html>") if down else None
-    ) as vendor:
-        connector = made(vendor, Taker(), clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await live(vendor, connector)
-            down.append(True)
-            peer.cut()
-            await backing_off(connector, clock)
-            clock.advance(60)
-            await reached(lambda: "a web page" in connector.status.last_error)
-            await backing_off(connector, clock)
-            down.clear()
-            clock.advance(60)
-            await live(vendor, connector)
+    async with (
+        Vendor(
+            answer=lambda peer, _: peer.respond(200, "<html>hotel</html>") if down else None
+        ) as vendor,
+        following(vendor, Taker(), clock) as connector,
+    ):
+        peer = await live(vendor, connector)
+        down.append(True)
+        peer.cut()
+        await backing_off(connector, clock)
+        clock.advance(60)
+        await reached(lambda: "a web page" in connector.status.last_error)
+        await backing_off(connector, clock)
+        down.clear()
+        clock.advance(60)
+        await live(vendor, connector)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from vendorkit import (
     HandClock,
     Taker,
     Vendor,
+    following,
     in_loop,
     live,
     made,
@@ -67,14 +68,11 @@ async def test_quiet_symbol_is_no_dead_feed_where_the_vendor_can_be_asked() -> N
         asked.append(clock.now_ns())
         return False
 
-    async with Vendor() as vendor:
-        connector = made(vendor, taker, clock, probe=probe)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            await live(vendor, connector)
-            while len(asked) < 3:
-                await by_naps(clock, connector)
-            assert connector.status.state == "live"
+    async with Vendor() as vendor, following(vendor, taker, clock, probe=probe) as connector:
+        await live(vendor, connector)
+        while len(asked) < 3:
+            await by_naps(clock, connector)
+        assert connector.status.state == "live"
     assert not taker.gaps
     assert all(later - before >= 30 * SECOND for before, later in pairwise(asked))
 

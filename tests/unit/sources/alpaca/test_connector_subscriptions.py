@@ -20,6 +20,7 @@ from vendorkit import (
     Taker,
     Vendor,
     backing_off,
+    following,
     in_loop,
     in_state,
     live,
@@ -32,34 +33,31 @@ from vendorkit import (
 @in_loop
 async def test_subscriptions_change_while_connected() -> None:
     taker, clock = Taker(), HandClock()
-    async with Vendor() as vendor:
-        connector = made(vendor, taker, clock=clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await vendor.accepted()
-            await peer.let_in()
-            await in_state(connector, "live")
-            adding = asyncio.create_task(connector.subscribe(["MSFT"], ["trades", "bars"]))
-            asked = await peer.heard()
-            assert asked == {"action": "subscribe", "trades": ["MSFT"], "bars": ["MSFT"]}
-            assert not adding.done()
-            await peer.send(TRADE)
-            await peer.echo(trades=["AAPL", "MSFT"], bars=["MSFT"], corrections=["AAPL", "MSFT"])
-            await adding
-            removing = asyncio.create_task(connector.unsubscribe(["AAPL"]))
-            asked = await peer.heard()
-            assert asked == {"action": "unsubscribe", "trades": ["AAPL"], "bars": ["AAPL"]}
-            await peer.echo(trades=["MSFT"], bars=["MSFT"])
-            await removing
-            assert connector.status.subscribed == {"trades": ("MSFT",), "bars": ("MSFT",)}
-            peer.cut()
-            await backing_off(connector, clock)
-            # While nobody listens a change waits for the next connection.
-            await connector.subscribe(["TSLA"], ["trades"])
-            clock.advance(60)
-            again = await (await vendor.accepted()).let_in()
-            assert again == {"trades": ["MSFT", "TSLA"], "bars": ["MSFT"]}
-            await in_state(connector, "live")
+    async with Vendor() as vendor, following(vendor, taker, clock=clock) as connector:
+        peer = await vendor.accepted()
+        await peer.let_in()
+        await in_state(connector, "live")
+        adding = asyncio.create_task(connector.subscribe(["MSFT"], ["trades", "bars"]))
+        asked = await peer.heard()
+        assert asked == {"action": "subscribe", "trades": ["MSFT"], "bars": ["MSFT"]}
+        assert not adding.done()
+        await peer.send(TRADE)
+        await peer.echo(trades=["AAPL", "MSFT"], bars=["MSFT"], corrections=["AAPL", "MSFT"])
+        await adding
+        removing = asyncio.create_task(connector.unsubscribe(["AAPL"]))
+        asked = await peer.heard()
+        assert asked == {"action": "unsubscribe", "trades": ["AAPL"], "bars": ["AAPL"]}
+        await peer.echo(trades=["MSFT"], bars=["MSFT"])
+        await removing
+        assert connector.status.subscribed == {"trades": ("MSFT",), "bars": ("MSFT",)}
+        peer.cut()
+        await backing_off(connector, clock)
+        # While nobody listens a change waits for the next connection.
+        await connector.subscribe(["TSLA"], ["trades"])
+        clock.advance(60)
+        again = await (await vendor.accepted()).let_in()
+        assert again == {"trades": ["MSFT", "TSLA"], "bars": ["MSFT"]}
+        await in_state(connector, "live")
     echoes = [c["channels"] for c in taker.controls if c["event"] == "subscribed"]
     assert echoes[1]["corrections"] == ["AAPL", "MSFT"], "as echoed, also what was not asked for"
     assert len(echoes) == 4
@@ -140,27 +138,24 @@ async def test_words_that_cannot_be_used_are_refused_before_anything_is_sent() -
 @in_loop
 async def test_refused_addition_keeps_the_old_set(code: int, kind: type[VendorError]) -> None:
     clock = HandClock()
-    async with Vendor() as vendor:
-        connector = made(vendor, Taker(), clock)
-        await connector.subscribe(["AAPL"], ["trades"])
-        async with running(connector):
-            peer = await live(vendor, connector)
-            adding = asyncio.create_task(connector.subscribe(["MSFT", "TSLA"], ["quotes"]))
-            await peer.heard()
-            await peer.error(code)
-            with pytest.raises(kind):
-                await adding
-            assert connector.status.state == "live"
-            assert f"error {code}" in connector.status.last_error
-            peer.cut()
-            await backing_off(connector, clock)
-            # Added while nobody listens, it is refused on the next connection.
-            await connector.subscribe(["MSFT"], ["quotes"])
-            clock.advance(60)
-            peer = await vendor.accepted()
-            await peer.admit()
-            assert (await peer.heard())["quotes"] == ["MSFT"]
-            await peer.error(code)
-            assert await peer.heard() == {"action": "subscribe", "trades": ["AAPL"]}
-            await peer.echo(trades=["AAPL"])
-            await in_state(connector, "live")
+    async with Vendor() as vendor, following(vendor, Taker(), clock) as connector:
+        peer = await live(vendor, connector)
+        adding = asyncio.create_task(connector.subscribe(["MSFT", "TSLA"], ["quotes"]))
+        await peer.heard()
+        await peer.error(code)
+        with pytest.raises(kind):
+            await adding
+        assert connector.status.state == "live"
+        assert f"error {code}" in connector.status.last_error
+        peer.cut()
+        await backing_off(connector, clock)
+        # Added while nobody listens, it is refused on the next connection.
+        await connector.subscribe(["MSFT"], ["quotes"])
+        clock.advance(60)
+        peer = await vendor.accepted()
+        await peer.admit()
+        assert (await peer.heard())["quotes"] == ["MSFT"]
+        await peer.error(code)
+        assert await peer.heard() == {"action": "subscribe", "trades": ["AAPL"]}
+        await peer.echo(trades=["AAPL"])
+        await in_state(connector, "live")
