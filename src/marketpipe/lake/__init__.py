@@ -13,6 +13,7 @@ from marketpipe.lake.lease import lease
 from marketpipe.lake.reading import Lake
 from marketpipe.lake.retention import drop_before, first_day_kept
 from marketpipe.lake.sandbox import SqlLimits
+from marketpipe.lake.spans import Span, spans
 from marketpipe.lake.table import Compression, LakeTable, Predicate, TableCommit
 from marketpipe.lake.views import Knowledge
 
@@ -27,6 +28,7 @@ __all__ = [
     "LakeLayout",
     "LakeTable",
     "Predicate",
+    "Span",
     "SqlLimits",
     "TableCommit",
     "TableSpec",
@@ -35,6 +37,7 @@ __all__ = [
     "first_day_kept",
     "instant_ns",
     "lease",
+    "spans",
     "usage",
     "vacuum",
 ]

@@ -6,19 +6,18 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
-_AHEAD = 2
 
 
 class Prefetch(Generic[_T]):
-    """Iterates over ``items`` in a thread of its own, at most two items ahead.
+    """Iterates over ``items`` in a thread of its own, at most ``ahead`` items ahead.
 
     An exception of the iterator is raised at its place in the sequence. `close` stops the
     thread at its next item.
     """
 
-    def __init__(self, items: Iterator[_T]) -> None:
+    def __init__(self, items: Iterator[_T], ahead: int = 2) -> None:
         self._items = items
-        self._queue: queue.Queue[tuple[_T | None, BaseException | None]] = queue.Queue(_AHEAD)
+        self._queue: queue.Queue[tuple[_T | None, BaseException | None]] = queue.Queue(ahead)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="prefetch", daemon=True)
         self._thread.start()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import duckdb
 import numpy as np
@@ -12,10 +11,8 @@ from marketpipe.domain.columns import i64_of
 from marketpipe.domain.records import STORED
 from marketpipe.errors import JournalError, LakeError
 from marketpipe.journal import JournalReader
-from marketpipe.lake import LakeTable
-
-CHUNK: Final = 400_000
-"""Records of the raw lake that are put in order at a time."""
+from marketpipe.lake import LakeTable, spans
+from marketpipe.pipelines.rawpieces import Piece, pieces
 
 
 def records_from(
@@ -61,14 +58,14 @@ def raw_records(
     LakeError
         If offsets are missing or doubled, or a file cannot be read.
     """
-    files = raw.files()
+    files = spans(raw, "offset", journal_id=journal_id)
     if not files:
         return
     with _reading() as connection:
-        last = _last_offset(connection, files, journal_id)
+        last = _last_offset(connection, [file.path for file in files], journal_id)
         stop = last + 1 if end is None else min(end, last + 1)
-        for start in range(first, stop, CHUNK):
-            yield from _chunk(connection, files, journal_id, start, min(start + CHUNK, stop))
+        for piece in pieces(files, first, stop):
+            yield from _records(connection, journal_id, piece)
 
 
 @contextmanager
@@ -108,16 +105,21 @@ def _last_offset(connection: duckdb.DuckDBPyConnection, files: list[str], journa
     return -1 if found[0][0] is None else int(found[0][0])
 
 
-def _chunk(
-    connection: duckdb.DuckDBPyConnection, files: list[str], journal_id: str, start: int, stop: int
+def _records(
+    connection: duckdb.DuckDBPyConnection, journal_id: str, piece: Piece
 ) -> Iterator[pa.RecordBatch]:
+    start, stop, files = piece
     names = ", ".join(f'"{name}"' for name in STORED.names)
-    table: pa.Table = connection.sql(
-        f"""SELECT {names} FROM read_parquet($files, hive_partitioning = true,
+    table = (
+        connection.sql(
+            f"""SELECT {names} FROM read_parquet($files, hive_partitioning = true,
                 hive_types = {{'source': VARCHAR}}, union_by_name = true)
             WHERE journal_id = $journal AND "offset" >= $start AND "offset" < $stop""",  # noqa: S608
-        params={"files": files, "journal": journal_id, "start": start, "stop": stop},
-    ).to_arrow_table()
+            params={"files": files, "journal": journal_id, "start": start, "stop": stop},
+        ).to_arrow_table()
+        if files
+        else STORED.empty_table()
+    )
     places = i64_of(table["offset"]) - start
     seen = np.zeros(stop - start, np.bool_)
     seen[places] = True

@@ -1,7 +1,7 @@
 """A journal derived once more, from its records alone: what live must agree with."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from marketpipe.pipelines.live import MakeParser
 from marketpipe.pipelines.prefetch import Prefetch
 from marketpipe.pipelines.rawlog import raw_records, records_from
 from marketpipe.pipelines.spoolhistory import SpooledHistory
+from marketpipe.sources.parsed import MessageParser, Parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,13 @@ def rederive(
     bars = [BARS.empty_table()]
     findings = Findings()
     parser = make_parser((), b"")
-    batches = map(one_batch, intervals(iter(records)))
-    ahead = Prefetch((pa.Table.from_batches([batch]), parser.parse(batch)) for batch in batches)
-    with tempfile.TemporaryDirectory(prefix="marketpipe-rederive-") as folder, closing(ahead):
+    with (
+        tempfile.TemporaryDirectory(prefix="marketpipe-rederive-") as folder,
+        closing(Prefetch(map(one_batch, intervals(iter(records))), ahead=1)) as read,
+        closing(Prefetch(_parsed(parser, read), ahead=1)) as pieces,
+    ):
         derivation = Derivation(settings, parser, SpooledHistory(Path(folder)))
-        for piece, parsed in ahead:
+        for piece, parsed in pieces:
             derived = derivation.apply(piece, parsed)
             bars.append(derived.bars)
             findings += derived.findings
@@ -67,6 +70,13 @@ def rederive(
             findings,
             frozenset(stream.symbol for stream in parser.streams),
         )
+
+
+def _parsed(
+    parser: MessageParser, batches: Iterable[pa.RecordBatch]
+) -> Iterator[tuple[pa.Table, Parsed]]:
+    for batch in batches:
+        yield pa.Table.from_batches([batch]), parser.parse(batch)
 
 
 def of_journal(
