@@ -43,7 +43,7 @@ Columns: TypeAlias = tuple[npt.NDArray[Any], ...]
 SEGMENT = np.dtype([("open", "<i8"), ("close", "<i8"), ("session", "<i8")])
 SESSION = np.dtype([("date", "<i8"), ("close", "<i8"), ("auction_end", "<i8")])
 
-_FIRST_SLOTS = 4096
+_FIRST_SLOTS = 1 << 16
 _BLOCK = 1 << 14
 """Rows dealt out among shards at a time: few enough to stay in the cache."""
 _ROOMY = 1 << 24
