@@ -44,6 +44,7 @@ SEGMENT = np.dtype([("open", "<i8"), ("close", "<i8"), ("session", "<i8")])
 SESSION = np.dtype([("date", "<i8"), ("close", "<i8"), ("auction_end", "<i8")])
 
 _FIRST_SLOTS = 1 << 16
+"""At least 256: the smallest hash index is made for so many. What is not used takes no memory."""
 _BLOCK = 1 << 14
 """Rows dealt out among shards at a time: few enough to stay in the cache."""
 _ROOMY = 1 << 24
