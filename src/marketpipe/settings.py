@@ -80,6 +80,13 @@ class LakeSettings(_Section):
     """Days that ``marketpipe lake drop`` keeps; none: it must be told."""
 
 
+class StoreSettings(_Section):
+    """``store``: how much the serving database keeps."""
+
+    retention_days: int | None = Field(default=None, ge=1)
+    """Days that ``marketpipe db prune`` keeps; none: it must be told."""
+
+
 class StreamSettings(_Section):
     """``stream``: what ``marketpipe stream`` takes in and builds."""
 
@@ -137,6 +144,7 @@ class Settings(_Section):
     series: SeriesSettings = SeriesSettings()
     journal: JournalSettings = JournalSettings()
     lake: LakeSettings = LakeSettings()
+    store: StoreSettings = StoreSettings()
     stream: StreamSettings = StreamSettings()
     alpaca: AlpacaSettings = AlpacaSettings()
     log: LogSettings = LogSettings()

@@ -6,9 +6,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import marketpipe as mp
 from e2e.conftest import Command
 from feedkit import OPEN, recording, ticks
 from marketpipe.domain.schemas import BARS, CANONICAL
+from marketpipe.domain.units import DAY_NS
 
 MOCK = ("stream", "--mode", "mock", "--timeframes", "1m,5m")
 FORMATS = pytest.mark.parametrize("form", ["csv", "parquet", "arrow"])
@@ -149,3 +151,21 @@ def test_export_of_an_empty_lake_says_how_to_fill_it(marketpipe: Command) -> Non
 
 def _column(path: str, number: int) -> list[str]:
     return [row.split(",")[number] for row in Path(path).read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize("calendar", ["XNYS", "24/7"])
+def test_export_history_of_a_session_long_over_says_confirmed(
+    marketpipe: Command, tmp_path: Path, calendar: str
+) -> None:
+    for day, name in enumerate(("a.csv", "b.csv")):
+        path = ticks(tmp_path / name, 120, start_ns=OPEN + day * DAY_NS)
+        assert marketpipe(*MOCK, "--calendar", calendar, "--csv", path).code == 0
+    words = ("export", "bars", "--symbols", "AAPL", "--timeframes", "1m", "--history")
+    assert marketpipe(*words, "--output", "h.csv").code == 0
+    assert pl.read_csv("h.csv")["status"].unique().to_list() == ["confirmed"]
+    lake = mp.open("data")
+    for as_of in (None, OPEN + DAY_NS, "2030-01-01"):
+        assert lake.bars("AAPL", "1m", as_of=as_of)["state"].unique().to_list() == ["confirmed"]
+    done = marketpipe("sql", "SELECT DISTINCT state FROM bars")
+    assert "confirmed" in done.out
+    assert "settled" not in done.out

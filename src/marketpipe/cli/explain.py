@@ -7,6 +7,11 @@ import typer
 from marketpipe.cli.common import settings
 
 _RAW_SHOWN = 300
+_LOST = {
+    "trades": "what each trade set is not known any more; the revisions stand as they were made",
+    "corrections": "cancels and corrections of it are not known any more",
+    "raw": "the bytes of its messages are gone",
+}
 
 
 def explain(
@@ -51,8 +56,10 @@ def explain(
             f"revision {row['revision']} {row['cause']}, known {format_ns(row['known_at'])}: "
             f"{_values(row)}"
         )
+    for table, floor in found.dropped.items():
+        print(f"dropped    {table} of days before {floor}: {_LOST[table]}")
     for e in found.evidence:
-        mark = "+" if e.used else "-"
+        mark = "+" if e.used else "-" if e.known else "?"
         print(
             f"{mark} {format_ns(e.ts_event)} {e.kind} {e.price} × {e.size} id {e.trade_id or '-'} "
             f"[{e.conditions}] {e.decision}"

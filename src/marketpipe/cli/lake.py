@@ -114,26 +114,16 @@ def _rearrange(read: "Settings", action: Action, name: str, horizon_hours: int) 
 
 
 def _drop(read: "Settings", name: str, before: str | None, *, also_raw: bool) -> None:
-    from datetime import date
-
+    from marketpipe.cli.keeping import first_kept
     from marketpipe.cli.wiring import table_of
     from marketpipe.errors import UsageError
-    from marketpipe.lake import drop_before, first_day_kept
+    from marketpipe.lake import drop_before
 
-    now = now_ns()
-    if before is not None:
-        try:
-            day = date.fromisoformat(before)
-        except ValueError:
-            raise UsageError(f"before: was '{before}'; expected a date as 2026-01-05") from None
-    elif read.lake.retention_days is not None:
-        day = first_day_kept(read.lake.retention_days, now)
-    else:
-        raise UsageError("before: was none; say --before DATE, or set lake.retention_days")
+    day = first_kept(before, read.lake.retention_days, "lake.retention_days")
     if name == "raw" and not also_raw:
         raise UsageError(
             "table: was 'raw', from which all else can be rebuilt; what is dropped of it is gone; "
             "say --also-raw to go on"
         )
-    rows = drop_before(table_of(read, name), day, ts_now_ns=now, also_append_only=also_raw)
+    rows = drop_before(table_of(read, name), day, ts_now_ns=now_ns(), also_append_only=also_raw)
     print(f"dropped    {name}: {rows:,} rows of days before {day}")

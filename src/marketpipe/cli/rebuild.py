@@ -10,11 +10,8 @@ from marketpipe.cli.common import settings, split
 from marketpipe.cli.options import Journal, Symbols
 
 if TYPE_CHECKING:
-    from marketpipe.pipelines.datafolder import DataFolder
-    from marketpipe.pipelines.journals import Recorded
     from marketpipe.pipelines.lakereads import Days
-    from marketpipe.pipelines.rebuild import RebuildJob, Rebuilt
-    from marketpipe.settings import Settings
+    from marketpipe.pipelines.rebuild import Rebuilt
 
 
 class Origin(StrEnum):
@@ -49,18 +46,15 @@ def rebuild(
     from marketpipe.access import folder_of
     from marketpipe.cli.verify import refuse_unknown
     from marketpipe.errors import UsageError
-    from marketpipe.pipelines.journals import feeds, recorded
     from marketpipe.pipelines.ownership import OR_A_COPY, stopped_feeds
     from marketpipe.pipelines.rebuild import described, plan, symbols_of
     from marketpipe.pipelines.rebuild import write as write_revisions
+    from marketpipe.pipelines.rebuildjobs import jobs_of
 
     read = settings(ctx)
     folder = folder_of(read)
     wanted = None if symbols is None else frozenset(split(symbols))
-    jobs = [
-        _job(folder, recorded(folder, name), origin, wanted, _days(start, end))
-        for name in ([journal] if journal is not None else _known(read, feeds(folder)))
-    ]
+    jobs = jobs_of(folder, journal, origin.value, wanted, _days(start, end))
     refuse_unknown(wanted, frozenset() if wanted is None else symbols_of(folder))
     with stopped_feeds(folder, "" if write else OR_A_COPY):
         plans = [(job, plan(job)) for job in jobs]
@@ -80,35 +74,6 @@ def rebuild(
             differs = True
     if differs:
         raise typer.Exit(1)
-
-
-def _job(
-    folder: "DataFolder",
-    made: "Recorded",
-    origin: Origin,
-    symbols: frozenset[str] | None,
-    days: "Days",
-) -> "RebuildJob":
-    from marketpipe.pipelines.rebuild import RebuildJob
-
-    return RebuildJob(
-        folder=folder,
-        settings=made.settings,
-        make_parser=made.make_parser,
-        origin=origin.value,
-        symbols=symbols,
-        days=days,
-    )
-
-
-def _known(read: "Settings", names: list[str]) -> list[str]:
-    from marketpipe.errors import UsageError
-
-    if not names:
-        raise UsageError(
-            f"data-dir: '{read.data_dir}' holds no feed to rebuild from; see marketpipe stream"
-        )
-    return names
 
 
 def _days(start: str, end: str) -> "Days":

@@ -27,7 +27,8 @@ def verify(
 
     Prints the roots side by side; exits 1 and names the first bar that differs if one does, 2 if
     there is nothing to compare of what the options pick, 3 while a feed of the data folder runs:
-    stop it, or verify a restored backup. A journal is read from its first record on. With
+    stop it, or verify a restored backup. A journal is read from its first record on, the lines of
+    loaded files too; their bars are compared with the canonical trades as well. With
     --against-vendor the bars of alpaca-v1 are compared with the vendor's own bars of the same
     stream instead, cell by cell; exits 1 and explains the first that differs, 2 if there is
     nothing to compare.
@@ -39,13 +40,18 @@ def verify(
     from marketpipe.access import folder_of
     from marketpipe.errors import UsageError
     from marketpipe.pipelines.journals import feeds
+    from marketpipe.pipelines.loadlog import JOURNAL as LOADS
     from marketpipe.pipelines.ownership import OR_A_COPY, stopped_feeds
 
     read = settings(ctx)
     folder = folder_of(read)
-    names = feeds(folder) if journal is None else [journal]
+    loads = [LOADS] if LOADS in folder.journals() else []
+    names = [*feeds(folder), *loads] if journal is None else [journal]
     if not names:
-        raise UsageError(f"data-dir: '{read.data_dir}' holds no feed; see marketpipe stream")
+        raise UsageError(
+            f"data-dir: '{read.data_dir}' holds no feed and no loaded file; see marketpipe stream, "
+            "and marketpipe replay --store"
+        )
     day = None
     if date is not None:
         try:
@@ -70,26 +76,49 @@ def print_proofs(
     from datetime import timedelta
 
     from marketpipe.domain.units import format_ns
+    from marketpipe.errors import BusyError, UsageError
+    from marketpipe.pipelines.loadlog import JOURNAL as LOADS
+    from marketpipe.pipelines.loadproof import prove_loads
     from marketpipe.pipelines.proof import prove
 
-    proofs = [prove(folder, name, symbols=wanted, day=day) for name in names]
+    proofs = [prove(folder, name, symbols=wanted, day=day) for name in names if name != LOADS]
+    not_compared = ""
+    if LOADS in names:
+        try:
+            proofs += prove_loads(folder, symbols=wanted, day=day)
+        except (BusyError, UsageError) as why:
+            if not proofs:
+                raise
+            not_compared = str(why)
+    if not proofs:
+        raise UsageError(
+            "journal load: has no bars of its own to compare: nothing was written, or its streams "
+            "are those of feeds; name a feed's journal"
+        )
     refuse_unknown(wanted, frozenset().union(*(proof.symbols for proof in proofs)))
     if day is not None and all(proof.is_empty for proof in proofs):
         _refuse_empty(proofs, day)
     for proof in proofs:
-        print(f"journal    {proof.journal_id}")
+        print(f"journal    {proof.journal_id}{proof.what and ': '}{proof.what}")
         if proof.watermark_ns is None:
             print("           nothing was confirmed yet")
             continue
-        print(f"watermark  {format_ns(proof.watermark_ns)}")
+        print(f"{'loaded' if proof.what else 'watermark':<10} {format_ns(proof.watermark_ns)}")
         for side in proof.sides:
             print(f"{side.name:<10} {side.bars:>9,} bars  root {side.root}")
             if side.history_root is not None:
                 print(f"           {'':>9}  history root {side.history_root}")
             if side.difference is not None:
                 print(f"           differs: {side.difference}")
+        for note in proof.notes:
+            print(note)
         if proof.no_batch:
             print(f"batch      none: {proof.no_batch}")
+        if proof.store_floor is not None:
+            print(
+                f"store      was pruned of sessions before "
+                f"{day_of(1970, 1, 1) + timedelta(days=proof.store_floor)}: later ones are compared"
+            )
         if proof.dropped and proof.floor is not None:
             print(
                 f"left out   {proof.dropped:,} bars of sessions before "
@@ -101,6 +130,8 @@ def print_proofs(
                 f"left out   {proof.left_out:,} bars of {proof.sessions_left_out:,} sessions that "
                 "loads or rebuilds changed: the journal cannot give them"
             )
+    if not_compared:
+        print(f"journal    {LOADS}\n           not compared: {not_compared}")
     return all(proof.agrees for proof in proofs)
 
 

@@ -157,10 +157,23 @@ class LakeTable:
             If columns, types or values do not fit (the message names the column), or a row's
             offset is above ``through``, or the commit fails.
         FullError
-            If the disk is full or the budget is spent. Nothing was written; try again later.
+            If the disk is full or the budget is spent; try again later. Rows up to some offset may
+            have been written, if the budget had room for a part of them.
         """
         check_rows(rows, self.spec)
         at = self._offsets(rows, offsets, through)
+        cut = None if self._budget is None else self._budget.cut(rows.nbytes, at)
+        if cut is not None:
+            return sum(
+                self.append(
+                    rows.filter(pa.array(part)),
+                    app_id=app_id,
+                    through=end,
+                    offsets=at[part],
+                    mark=mark,
+                )
+                for part, end in ((at <= cut, cut), (at > cut, through))
+            )
         ready = with_partitions(rows, self.spec, self.buckets).select(self.spec.schema.names)
         for attempt in range(_ATTEMPTS):
             with told_as_ours(f"appending to table {self.spec.name} at {self.path}"):

@@ -42,7 +42,9 @@ class Batch:
     why_not: str = ""
 
 
-def batch_of(made: Recorded, again: Rederived, records: Iterable[pa.RecordBatch]) -> Batch:
+def batch_of(
+    made: Recorded, again: Rederived, records: Iterable[pa.RecordBatch], at: Path
+) -> Batch:
     """Work out the bars of a journal in SQL, as of its last clock record.
 
     Parameters
@@ -50,13 +52,14 @@ def batch_of(made: Recorded, again: Rederived, records: Iterable[pa.RecordBatch]
     made : the journal
     again : the same journal derived again; of it only the span of time is used
     records : of the journal, by offset, from its first on; they are read once, a batch at a time
+    at : folder for what does not stay in memory
     """
     settings = made.settings
     if settings.rule_set.name not in RULE_SETS:
         return Batch(None, f"it knows the rules {', '.join(RULE_SETS)} alone")
     through = _through(records, again.through)
     if made.form == "csv":
-        return _of_lines(made, again, through)
+        return _of_lines(made, again, through, at)
     if settings.price_types != ("trade",):
         return Batch(None, "it reads no quotes of a vendor's messages")
     session, segments = _sessions(made, again)
@@ -124,8 +127,10 @@ def _sessions(made: Recorded, again: Rederived) -> tuple[str, pa.Table | None]:
 # -- a tick CSV ------------------------------------------------------------------------------------
 
 
-def _of_lines(made: Recorded, again: Rederived, records: Iterator[pa.RecordBatch]) -> Batch:
-    with tempfile.TemporaryDirectory(prefix="marketpipe-verify-") as folder:
+def _of_lines(
+    made: Recorded, again: Rederived, records: Iterator[pa.RecordBatch], at: Path
+) -> Batch:
+    with tempfile.TemporaryDirectory(prefix="lines-", dir=at) as folder:
         path = Path(folder) / "journal.csv"
         headers = _write_lines(path, records)
         if len(headers) > 1:

@@ -41,6 +41,11 @@ class DataFolder:
         """Return the folder of a journal's bars of finished sessions."""
         return self.root / "aside" / self.journal(journal_id).name
 
+    @property
+    def scratch(self) -> Path:
+        """Folder of what is at hand only while something runs."""
+        return self.root / "scratch"
+
     def journals(self) -> list[str]:
         """Return the names of the journals that are here, sorted."""
         folder = self.root / "journal"

@@ -1,7 +1,8 @@
 """Why a bar says what it says: its trades, what they may set, and the bytes behind them."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any, Final
 
 import duckdb
@@ -26,6 +27,7 @@ from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.journals import feeds, recorded
 from marketpipe.pipelines.lakereads import read_rows
 from marketpipe.pipelines.loadlog import JOURNAL as LOADS
+from marketpipe.pipelines.rebuild import JOURNAL as REBUILDS
 from marketpipe.pipelines.reload import RESTATED
 from marketpipe.pipelines.repairs import concerned, identities
 from marketpipe.sources.csvfile import CsvParser
@@ -49,6 +51,7 @@ class Evidence:
     ts_event : ns
     kind : ``trade``, ``cancel`` or ``correction``
     used : whether it counts in the bar as it is now
+    known : whether that is known still
     decision : what it may set, or why it counts no more
     price, size, conditions, trade_id : as it came
     journal_id, offset : its record; raw : the record's bytes
@@ -65,14 +68,21 @@ class Evidence:
     journal_id: str
     offset: int
     raw: bytes
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A bar's revisions and the evidence behind them, in order of event time."""
+    """A bar's revisions and the evidence behind them, in order of event time.
+
+    Attributes
+    ----------
+    dropped : by table of the lake of which days of the bar were dropped: first day it has whole
+    """
 
     revisions: pa.Table
     evidence: tuple[Evidence, ...]
+    dropped: Mapping[str, date]
 
 
 def explain(
@@ -100,12 +110,22 @@ def explain(
     SeriesError
         If more than one series has one.
     """
-    lake = Lake(folder.lake.root, priority=priority)
-    bars = _bars(lake, symbol, timeframe, ts_ns, source, feed)
+    bars = _bars(folder, priority, symbol, timeframe, ts_ns, source, feed)
     last = bars.slice(len(bars) - 1).to_pylist()[0]
     stream = StreamKey(last["source"], last["feed"], symbol)
     span = (last["ts_open"], last["ts_close"])
-    return Explanation(bars, evidence_of(folder, stream, timeframe, span, last["rule_set"]))
+    dropped = _dropped(folder, last["session_date"], span[1])
+    journals = [name for name in folder.journals() if name != REBUILDS]
+    evidence = evidence_of(
+        folder,
+        stream,
+        timeframe,
+        span,
+        last["rule_set"],
+        journals if "trades" in dropped else (),
+        dropped="trades" in dropped,
+    )
+    return Explanation(bars, evidence, dropped)
 
 
 def evidence_of(
@@ -115,6 +135,8 @@ def evidence_of(
     span: tuple[int, int],
     rule_set: str,
     journals: Collection[str] = (),
+    *,
+    dropped: bool = False,
 ) -> tuple[Evidence, ...]:
     """Find all that has a say in a bar, whether or not there is one, in order of event time.
 
@@ -123,6 +145,8 @@ def evidence_of(
     span : of the bar, [start, end) in ns
     rule_set : name of the rules that say what a trade may set
     journals : where else than in those of its trades to look for trades that were refused
+    dropped : whether days of its trades were dropped of the lake, so that a trade which is only in
+        the raw messages may have counted
     """
     source, feed, symbol = stream
     lake = Lake(folder.lake.root)
@@ -131,15 +155,39 @@ def evidence_of(
     evidence = [*_trades(trades, book, timeframe, rule_set), *_messages(fixes)]
     known = {(e["journal_id"], e["offset"]) for e in evidence}
     searched = {*journals, *trades["journal_id"].to_pylist()}
-    evidence += _left_out(folder, stream, sorted(searched), span, known)
+    evidence += _left_out(folder, stream, sorted(searched), span, known, dropped=dropped)
     raw = _payloads(folder, [(e["journal_id"], e["offset"]) for e in evidence])
     found = [Evidence(raw=raw.get((e["journal_id"], e["offset"]), b""), **e) for e in evidence]
     return tuple(sorted(found, key=lambda e: (e.ts_event, e.offset)))
 
 
+def _dropped(folder: DataFolder, session: date, end_ns: int) -> dict[str, date]:
+    """Return the floors of the tables that lack what once was behind a bar.
+
+    Parameters
+    ----------
+    session : date of the bar
+    end_ns : of the bar; what it is made of was hardly received earlier than its last day
+    """
+    found = {}
+    received = date(1970, 1, 1) + timedelta(days=(end_ns - 1) // DAY_NS)
+    for name, day in (("trades", session), ("corrections", session), ("raw", received)):
+        floor = LakeTable.open(folder.lake, name).floor
+        if floor is not None and day < floor:
+            found[name] = floor
+    return found
+
+
 def _bars(
-    lake: Lake, symbol: str, timeframe: str, ts_ns: int, source: str | None, feed: str | None
+    folder: DataFolder,
+    priority: Sequence[str],
+    symbol: str,
+    timeframe: str,
+    ts_ns: int,
+    source: str | None,
+    feed: str | None,
 ) -> pa.Table:
+    lake = Lake(folder.lake.root, priority=priority)
     unit = Timeframe.parse(timeframe)
     longest = unit.duration_ns if unit.is_intraday else unit.n * 8 * DAY_NS
     found = lake.bars(
@@ -148,9 +196,11 @@ def _bars(
     )  # fmt: skip
     holds = found.filter((pl.col("ts_open") <= ts_ns) & (pl.col("ts_close") > ts_ns))
     if not len(holds):
+        floor = LakeTable.open(folder.lake, "bars").floor
+        gone = "" if floor is None else f"; bars of days before {floor} were dropped of the lake"
         raise UsageError(
-            f"explain: no {timeframe} bar of {symbol} holds {ts_ns}; marketpipe sql shows which "
-            "there are (table bars)"
+            f"explain: no {timeframe} bar of {symbol} holds {ts_ns}{gone}; marketpipe sql shows "
+            "which there are (table bars)"
         )
     return _arrow(holds.sort("revision"), BARS)
 
@@ -179,9 +229,9 @@ def _book(trades: pa.Table, fixes: pa.Table) -> tuple[CorrectionBook, pa.Table]:
         book.add(message)
     times = i64_of(trades["ts_event"])
     chains: set[tuple[Any, ...]] = set()
-    for row, (scope, date, trade_id) in concerned(trades, book):
-        book.admit(scope, date, trade_id, int(times[row]))
-        chains |= {(scope, date, member) for member in book.chain(scope, date, trade_id)}
+    for row, (scope, day, trade_id) in concerned(trades, book):
+        book.admit(scope, day, trade_id, int(times[row]))
+        chains |= {(scope, day, member) for member in book.chain(scope, day, trade_id)}
     mine = [(m.scope, m.date, m.trade_id) in chains for m in messages]
     return book, fixes.filter(pa.array(mine, pa.bool_()))
 
@@ -256,6 +306,8 @@ def _left_out(
     journals: Sequence[str],
     span: tuple[int, int],
     known: set[tuple[str, int]],
+    *,
+    dropped: bool,
 ) -> Iterator[dict[str, Any]]:
     """Yield the trades of the bar's span that were received and not admitted."""
     refused = _refused(folder, stream.symbol)
@@ -276,7 +328,8 @@ def _left_out(
                 "ts_event": int(batch.ts_event[row]),
                 "kind": "trade",
                 "used": False,
-                "decision": _why_left_out(refused.get(record)),
+                "known": not dropped or record in refused,
+                "decision": _why_left_out(refused.get(record), dropped=dropped),
                 "price": format_nanos(int(batch.price[row])),
                 "size": format_nanos(int(batch.size[row])),
                 "conditions": "",
@@ -286,7 +339,9 @@ def _left_out(
             }
 
 
-def _why_left_out(reason: str | None) -> str:
+def _why_left_out(reason: str | None, *, dropped: bool) -> str:
+    if reason is None and dropped:
+        return "received; what it set was dropped with the trades of its day"
     if reason is None:
         return "left out: a trade of its id was there before"
     return f"left out: in quarantine, {reason}"

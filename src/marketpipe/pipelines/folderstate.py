@@ -1,11 +1,12 @@
 """How a data folder is: what it holds, and what of that is damaged."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
+from marketpipe.domain.units import format_ns
 from marketpipe.errors import MarketPipeError
 from marketpipe.journal import SqliteJournalReader
 from marketpipe.journal.survey import way_back
@@ -13,6 +14,7 @@ from marketpipe.lake import TABLES, LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.rawholes import raw_holes
 from marketpipe.pipelines.storestate import store_state
+from marketpipe.store import GapEntry
 from marketpipe.store.migrate import known_revisions
 
 
@@ -20,7 +22,8 @@ from marketpipe.store.migrate import known_revisions
 class Check:
     """One thing looked at.
 
-    ``absent`` is what is not there and need not be, ``note`` what someone took away.
+    ``absent`` is what is not there and need not be, ``note`` what is missing or odd though
+    nothing is broken.
     """
 
     what: str
@@ -100,3 +103,29 @@ def _store(folder: DataFolder) -> Iterator[Check]:
     yield Check("store", "ok", f"schema {state.revision}, last seq {state.last_seq}")
     for (pipeline, journal_id), offset in state.checkpoints.items():
         yield Check(f"checkpoint {pipeline}", "ok", f"offset {offset} of journal {journal_id}")
+    if state.gaps:
+        yield gap_check(state.gaps)
+
+
+def gap_check(entries: Sequence[GapEntry]) -> Check:
+    """Say what of a gap ledger is not repaired, and what to do about it."""
+    odd = [entry for entry in entries if not entry.is_fine]
+    if not odd:
+        return Check("gaps", "ok", f"{len(entries)} in the ledger, none that is not repaired")
+    counts = ", ".join(
+        f"{count} {what}"
+        for what, count in (
+            ("open", sum(entry.state == "open" for entry in odd)),
+            ("refused", sum(entry.state == "refused" for entry in odd)),
+            ("whose bars differ", sum(entry.state == "repaired" for entry in odd)),
+        )
+        if count
+    )
+    first = min(odd, key=lambda entry: entry.start_ns)
+    span = f"{format_ns(first.start_ns)} to {format_ns(first.end_ns)}"
+    return Check(
+        "gaps",
+        "note",
+        f"{counts}; the oldest is {first.journal_id} {first.number}, {span}, {first.reason}",
+        "`marketpipe gaps` lists them and says why; `marketpipe stream` fills those that are open",
+    )

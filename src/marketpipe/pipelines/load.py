@@ -6,7 +6,6 @@ before the next one; the journal says when it began, which is when its rows were
 
 import asyncio
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -35,9 +34,13 @@ from marketpipe.pipelines.loaded import LoadStage, Part
 from marketpipe.pipelines.loadlog import JOURNAL, LoadLog, Run
 from marketpipe.pipelines.mend import mend_bars
 from marketpipe.pipelines.ownership import feeds_of, refuse_live, stopped_feeds, touched
+from marketpipe.pipelines.scratch import scratch
 from marketpipe.sources.csvfile import CsvSource
 from marketpipe.sources.mock.messages import CsvMessages
 from marketpipe.store import BarRepository
+
+_SHAPING: Final = ("bars", "overrides")
+"""Facts of a load that shape its bars."""
 
 _INSTEAD: Final = (
     "leave earlier days out of the file, or replay it without --store, which reads nothing that "
@@ -164,7 +167,7 @@ def facts_of(job: LoadJob) -> dict[str, str]:
     with job.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     symbols = "*" if job.symbols is None else ",".join(sorted(job.symbols))
-    return {
+    facts = {
         "file": job.path.name,
         "digest": f"sha256:{digest}",
         "source": job.source,
@@ -172,6 +175,14 @@ def facts_of(job: LoadJob) -> dict[str, str]:
         "symbols": symbols,
         "bars": bars_of(job.settings),
     }
+    return facts | _overrides_of(job.settings)
+
+
+def _overrides_of(settings: DeriveSettings) -> dict[str, str]:
+    """Return what tells that, and how, the calendar was corrected; nothing where it was not."""
+    overrides = settings.overrides
+    said = "" if overrides is None else overrides.version(settings.calendar).strip()
+    return {"overrides": said} if said else {}
 
 
 def bars_of(settings: DeriveSettings) -> str:
@@ -248,7 +259,8 @@ class _Loader:
     async def _finish(self, run: Run) -> LoadReport:
         """Derive what a load adds, write it, and note that it is done."""
         settings = self._job.settings
-        if bars_of(settings) != run.facts["bars"]:
+        ours = {"bars": bars_of(settings), **_overrides_of(settings)}
+        if ours != {name: run.facts[name] for name in _SHAPING if name in run.facts}:
             raise StorageError(
                 f"journal load: the load of {run.facts['file']} broke off and was for other bars "
                 f"({run.facts['bars']}); finish it with the same options first"
@@ -257,8 +269,8 @@ class _Loader:
         self._at_boundary("raw:after")
         report = LoadReport()
         feeds = await feeds_of(self._job.folder, self._store.database)
-        with tempfile.TemporaryDirectory(prefix="marketpipe-load-") as folder:
-            stage = LoadStage(Path(folder), settings, self._tables, run, feeds)
+        with scratch(self._job.folder, "load") as aside:
+            stage = LoadStage(aside, settings, self._tables, run, feeds)
             with closing(self._log.journal.reader()) as reader:
                 await asyncio.to_thread(stage.read, reader, report)
             try:

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketpipe.domain.records import CLOCK, CONTROL, RECORDS
-from marketpipe.journal import Journal
+from marketpipe.journal import Journal, JournalReader
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.live import AtBoundary
+from marketpipe.pipelines.ownership import Owned, Touched, owned
 from marketpipe.pipelines.rawlog import raw_records
 from marketpipe.sources.records import RecordBuilder
 
@@ -34,6 +35,7 @@ class Run(NamedTuple):
     accepted : offset of the record that says that it may be written; None until then
     over : offset of the record that says that nothing is left to do; None until then
     given_up : whether nothing of it was written
+    sessions : that it made bars of
     """
 
     first: int
@@ -43,8 +45,9 @@ class Run(NamedTuple):
     accepted: int | None = None
     over: int | None = None
     given_up: bool = False
+    sessions: frozenset[Owned] = frozenset()
 
-    def after(self, event: str, offset: int) -> "Run":
+    def after(self, event: str, offset: int, touched: Touched = ()) -> "Run":
         """Return the load after a control record."""
         match event:
             case "received":
@@ -53,6 +56,8 @@ class Run(NamedTuple):
                 return self._replace(accepted=offset)
             case "loaded" | "given_up":
                 return self._replace(over=offset, given_up=event == "given_up")
+            case "changes":
+                return self._replace(sessions=self.sessions | owned(touched))
         return self
 
     def is_of(self, facts: Mapping[str, str]) -> bool:
@@ -62,6 +67,23 @@ class Run(NamedTuple):
             for side in (self.facts, facts)
         )
         return ours == theirs
+
+
+def runs_of(reader: JournalReader) -> list[Run]:
+    """Return the loads that a journal has, in their order.
+
+    The lines between are not read, however many loads there were.
+    """
+    found: list[Run] = []
+    rows = [row for batch in reader.backwards(CONTROL) for row in batch.to_pylist()]
+    for row in reversed(rows):
+        facts: dict[str, Any] = json.loads(row["payload"])
+        event = str(facts.get("event"))
+        if event == "load":
+            found.append(Run(row["offset"], row["ts_recv"], facts["facts"]))
+        elif found:
+            found[-1] = found[-1].after(event, row["offset"], facts.get("touched", ()))
+    return found
 
 
 class LoadLog:
@@ -86,21 +108,8 @@ class LoadLog:
 
     def runs(self) -> list[Run]:
         """Return the loads in their order; of all but the last nothing is left to do."""
-        found: list[Run] = []
-        for offset, ts_recv, facts in self._controls():
-            event = facts.get("event")
-            if event == "load":
-                found.append(Run(offset, ts_recv, facts["facts"]))
-            elif found:
-                found[-1] = found[-1].after(str(event), offset)
-        return found
-
-    def _controls(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
         with closing(self.journal.reader()) as reader:
-            # The lines between are not read, however many loads there were.
-            rows = [row for batch in reader.backwards(CONTROL) for row in batch.to_pylist()]
-        for row in reversed(rows):
-            yield row["offset"], row["ts_recv"], json.loads(row["payload"])
+            return runs_of(reader)
 
     def begin(self, facts: Mapping[str, str], now_ns: int) -> Run:
         """Note that a load begins."""
@@ -109,12 +118,12 @@ class LoadLog:
         first = self._append(facts, stamp, {"event": "load", "facts": dict(facts)})
         return Run(first, stamp, facts)
 
-    def note(self, run: Run, event: str, **more: object) -> Run:
+    def note(self, run: Run, event: str, **more: Touched) -> Run:
         """Note what became of a load."""
         offset = self._append(
             run.facts, run.recorded_at, {"event": event, "first": run.first, **more}
         )
-        return run.after(event, offset)
+        return run.after(event, offset, more.get("touched", ()))
 
     def _append(self, facts: Mapping[str, str], now_ns: int, payload: dict[str, object]) -> int:
         builder = RecordBuilder(

@@ -14,7 +14,8 @@ from marketpipe.pipelines.lakereads import Days, read_rows
 from marketpipe.pipelines.restate import IDENTITY, arrow, frame
 from marketpipe.store import BarQuery, BarRepository
 
-_KEY: Final = [*IDENTITY, "revision"]
+KEY: Final = (*IDENTITY, "revision")
+"""What tells one revision of a bar from all others."""
 
 
 class Mended(NamedTuple):
@@ -41,24 +42,34 @@ async def mend_bars(
     if days.first > days.last:
         return Mended(0, 0)
     in_lake = frame(read_rows(bars, days, symbols))
-    in_store = frame(
-        await store.bars(
-            BarQuery(
-                symbols=None if symbols is None else tuple(sorted(symbols)),
-                start=max((days.first - 1) * DAY_NS, 0),
-                end=(days.last + 2) * DAY_NS,
-                history=True,
-            )
-        )
-    )
-    mine = pl.col("session_date").cast(pl.Int32).is_between(days.first, days.last)
-    in_store = in_store.filter(mine)
-    lost = in_lake.join(in_store.select(_KEY), on=_KEY, how="anti", nulls_equal=True)
-    left = in_store.join(in_lake.select(_KEY), on=_KEY, how="anti", nulls_equal=True)
-    to_store = await store.add(arrow(lost.sort("known_at", "ts_close", *_KEY)))
-    rows = arrow(left.sort(_KEY))
+    in_store = await rows_in_store(store, days, symbols)
+    lost = in_lake.join(in_store.select(KEY), on=KEY, how="anti", nulls_equal=True)
+    left = in_store.join(in_lake.select(KEY), on=KEY, how="anti", nulls_equal=True)
+    to_store = await store.add(arrow(lost.sort("known_at", "ts_close", *KEY)))
+    rows = arrow(left.sort(KEY))
     if len(rows):
-        named = hashlib.sha256(repr(left.select(_KEY).sort(_KEY).rows()).encode()).hexdigest()
+        named = hashlib.sha256(repr(left.select(KEY).sort(KEY).rows()).encode()).hexdigest()
         offsets = np.zeros(len(rows), np.int64)
         bars.append(rows, app_id=f"mend/{named[:32]}", through=0, offsets=offsets)
     return Mended(to_store, len(rows))
+
+
+async def rows_in_store(
+    store: BarRepository, days: Days, symbols: Collection[str] | None
+) -> pl.DataFrame:
+    """Return every revision that the store has of some session dates.
+
+    Parameters
+    ----------
+    symbols : None for all
+    """
+    rows = await store.bars(
+        BarQuery(
+            symbols=None if symbols is None else tuple(sorted(symbols)),
+            start=max((days.first - 1) * DAY_NS, 0),
+            end=(days.last + 2) * DAY_NS,
+            history=True,
+        )
+    )
+    of_days = pl.col("session_date").cast(pl.Int32).is_between(days.first, days.last)
+    return frame(rows).filter(of_days)

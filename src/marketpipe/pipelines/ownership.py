@@ -7,7 +7,7 @@ owns that session of that symbol: what the feed still sends for it is kept, coun
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Final, NamedTuple, TypeAlias
 
@@ -22,6 +22,7 @@ from marketpipe.journal import SqliteJournalReader
 from marketpipe.journal.lock import WriterLock, holder
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derivestate import read_state
+from marketpipe.pipelines.scratch import clear_scratch
 from marketpipe.store import CheckpointStore, Database
 
 BATCH_JOURNALS = ("load", "rebuild")
@@ -29,6 +30,8 @@ OR_A_COPY: Final = ", or do this with a copy of it: see marketpipe backup and re
 """What one can do other than to stop a feed, to read what stands still."""
 
 DatesOf: TypeAlias = Callable[[int], int]
+Touched: TypeAlias = Sequence[tuple[str, str, str, list[int]]]
+"""Sessions as JSON: ``[source, feed, symbol, [date, …]]``."""
 
 
 class Owned(NamedTuple):
@@ -38,8 +41,8 @@ class Owned(NamedTuple):
     date: int
 
 
-def touched(bars: pa.Table) -> list[tuple[str, str, str, list[int]]]:
-    """Return the sessions that revisions are of, as JSON: ``[source, feed, symbol, [date, …]]``."""
+def touched(bars: pa.Table) -> Touched:
+    """Return the sessions that revisions are of."""
     days: dict[tuple[str, str, str], set[int]] = {}
     dates = bars["session_date"].cast(pa.int32()).to_pylist()
     names = zip(*(bars[n].to_pylist() for n in ("source", "feed", "symbol")), strict=True)
@@ -50,11 +53,16 @@ def touched(bars: pa.Table) -> list[tuple[str, str, str, list[int]]]:
 
 def sessions_of(bars: pa.Table) -> list[Owned]:
     """Return the sessions that bars are of, sorted."""
-    return [
+    return sorted(owned(touched(bars)))
+
+
+def owned(sessions: Touched) -> frozenset[Owned]:
+    """Read sessions as `touched` gives them."""
+    return frozenset(
         Owned(StreamKey(source, feed, symbol), date)
-        for source, feed, symbol, dates in touched(bars)
+        for source, feed, symbol, dates in sessions
         for date in dates
-    ]
+    )
 
 
 def owned_by_batches(
@@ -69,12 +77,11 @@ def owned_by_batches(
 
 
 def _of_journal(reader: SqliteJournalReader) -> set[Owned]:
-    found = set()
+    found: set[Owned] = set()
     with closing(reader):
         for batch in reader.backwards(CONTROL):
             for payload in batch["payload"].to_pylist():
-                for source, feed, symbol, dates in json.loads(payload).get("touched", ()):
-                    found |= {Owned(StreamKey(source, feed, symbol), date) for date in dates}
+                found |= owned(json.loads(payload).get("touched", ()))
     return found
 
 
@@ -98,6 +105,8 @@ class Feed(NamedTuple):
 def batch_lock(folder: DataFolder) -> Iterator[None]:
     """Hold what loads, rebuilds, proofs, mending and backups of a folder hold, one at a time.
 
+    What a killed one left in the folder's ``scratch`` is cleared.
+
     Raises
     ------
     BusyError
@@ -119,6 +128,7 @@ def batch_lock(folder: DataFolder) -> Iterator[None]:
             "its end"
         ) from busy
     with closing(lock):
+        clear_scratch(folder)
         yield
 
 

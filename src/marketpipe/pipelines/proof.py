@@ -1,6 +1,8 @@
 """The proof: roots of the bars that live kept, of a replay, and of an independent batch."""
 
 import asyncio
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -13,6 +15,7 @@ from marketpipe.journal import SqliteJournalReader
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.batchside import batch_of
 from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.derive import DeriveSettings
 from marketpipe.pipelines.dropped import floor_of
 from marketpipe.pipelines.journals import Recorded, recorded
 from marketpipe.pipelines.lakereads import read_rows
@@ -20,6 +23,7 @@ from marketpipe.pipelines.ledgerbars import latest, without
 from marketpipe.pipelines.ownership import by_stream, owned_by_batches
 from marketpipe.pipelines.rawlog import records_from
 from marketpipe.pipelines.rederive import of_journal
+from marketpipe.pipelines.scratch import scratch
 from marketpipe.store import BarQuery, BarRepository
 from marketpipe.verify.digest import BarDifference, DigestTree, first_difference
 
@@ -30,8 +34,9 @@ class Side:
 
     Attributes
     ----------
-    name : ``live`` (what the lake has), ``store`` (what the database has), ``replay`` (the journal
-        derived again) or ``batch`` (SQL over the raw messages)
+    name : ``live`` (what the lake has of a feed) or ``lake`` (of loads), ``store`` (what the
+        database has), ``trades`` (the canonical ones of loads, computed anew), ``replay`` (the
+        journal derived again) or ``batch`` (SQL over the raw messages)
     bars : how many
     root, history_root : None where that side has none
     difference : the first bar that differs from the live side; None if there is none
@@ -62,6 +67,10 @@ class Proof:
     floor : first session date (days since 1970-01-01) of which bars were not dropped from the
         lake; None if none ever were. No side has bars of those before.
     dropped : how many bars of those the journal gives
+    store_floor : the same of the database, which answers for later sessions alone; None if nothing
+        was ever pruned of it
+    what : which bars, where a journal has several kinds
+    notes : why there are not more sides
     """
 
     journal_id: str
@@ -74,6 +83,9 @@ class Proof:
     no_batch: str = ""
     floor: int | None = None
     dropped: int = 0
+    store_floor: int | None = None
+    what: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -110,14 +122,14 @@ def prove(
     """
     made = recorded(folder, journal_id)
     raw = LakeTable.open(folder.lake, "raw")
-    reader = SqliteJournalReader(folder.journal(journal_id), journal_id)
-    try:
-        again = of_journal(made.settings, made.make_parser, reader, raw)
+    with (
+        scratch(folder, "verify") as at,
+        closing(SqliteJournalReader(folder.journal(journal_id), journal_id)) as reader,
+    ):
+        again = of_journal(made.settings, made.make_parser, reader, raw, at)
         if again.watermark_ns is None or again.watermark_ns <= 0:  # of a clock of no known time
             return Proof(journal_id, None, (), again.symbols)
-        batch = batch_of(made, again, records_from(0, reader, raw))
-    finally:
-        reader.close()
+        batch = batch_of(made, again, records_from(0, reader, raw), at)
     streams = again.history.select(["source", "feed"]).group_by(["source", "feed"]).aggregate([])
     changed = by_stream(owned_by_batches(folder))
 
@@ -125,23 +137,28 @@ def prove(
     wanted = _chosen(again.history, symbols, day, again.watermark_ns)
 
     def chosen(bars: pa.Table) -> pa.Table:
-        return _since_day(_chosen(bars, symbols, day, again.watermark_ns or 0), floor)
+        return since_day(_chosen(bars, symbols, day, again.watermark_ns or 0), floor)
 
-    in_lake, in_store = _kept(folder, made, streams), asyncio.run(_stored(folder, made, streams))
-    every, stored = chosen(in_lake), chosen(in_store)
-    kept, replay = without(every, changed), without(_since_day(wanted, floor), changed)
+    in_lake = _kept(folder, made, streams)
+    in_store, store_floor = asyncio.run(
+        bars_in_store(
+            folder, made.settings, [(s["source"], s["feed"]) for s in streams.to_pylist()]
+        )
+    )
+    every, stored = chosen(in_lake), since_day(chosen(in_store), store_floor)
+    kept, replay = without(every, changed), without(since_day(wanted, floor), changed)
     sides = [
-        _side("live", kept, kept, history=True),
+        side_of("live", kept, kept, history=True),
         # of the store also what loads and rebuilds made: it must have what the lake has
         replace(
-            _side("store", without(stored, changed), kept, history=True),
-            difference=first_difference(_since(every, stored), stored, history=True),
+            side_of("store", without(stored, changed), kept, history=True),
+            difference=first_difference(since_day(every, store_floor), stored, history=True),
         ),
-        _side("replay", replay, kept, history=True),
+        side_of("replay", replay, kept, history=True),
     ]
     if batch.bars is not None:
         worked_out = without(chosen(batch.bars), changed)
-        sides.append(_side("batch", worked_out, kept, history=False))
+        sides.append(side_of("batch", worked_out, kept, history=False))
     return Proof(
         journal_id,
         again.watermark_ns,
@@ -151,48 +168,60 @@ def prove(
         ),
         left_out=len(latest(every)) - len(latest(kept)),
         sessions_left_out=_sessions(every) - _sessions(kept),
-        dates=_dates(in_lake),
+        dates=dates_of(in_lake),
         no_batch=batch.why_not,
         floor=floor,
-        dropped=_count(wanted) - _count(_since_day(wanted, floor)),
+        dropped=count_of(wanted) - count_of(since_day(wanted, floor)),
+        store_floor=store_floor,
     )
 
 
-def _side(name: str, bars: pa.Table, kept: pa.Table, *, history: bool) -> Side:
+def side_of(name: str, bars: pa.Table, kept: pa.Table, *, history: bool) -> Side:
+    """Return a side beside what is kept.
+
+    Parameters
+    ----------
+    history : whether it has revisions, to be compared too
+    """
     return Side(
         name=name,
-        bars=_count(bars),
+        bars=count_of(bars),
         root=DigestTree.build(bars).root,
         history_root=DigestTree.build(bars, history=True).root if history else None,
         difference=first_difference(kept, bars, history=history),
     )
 
 
-async def _stored(folder: DataFolder, made: Recorded, streams: pa.Table) -> pa.Table:
-    """Return every revision that the database has of the feed's series."""
-    settings = made.settings
+async def bars_in_store(
+    folder: DataFolder, settings: DeriveSettings, feeds: Iterable[tuple[str, str]]
+) -> tuple[pa.Table, int | None]:
+    """Return every revision that the database has of some feeds' series, and its floor.
+
+    Parameters
+    ----------
+    feeds : source and feed
+
+
+    The floor is the first session date that its retention left whole, days since 1970-01-01; None
+    if it took none.
+    """
     tables = [BARS.empty_table()]
     async with await BarRepository.open(folder.store_url) as store:
-        for row in streams.to_pylist():
+        for source, feed in feeds:
             query = BarQuery(
-                source=row["source"],
-                feed=row["feed"],
+                source=source,
+                feed=feed,
                 rule_set=settings.rule_set.name,
                 history=True,
             )
             tables.append(await store.bars(query))
+        floor = await store.floor()
     wanted = pa.array([str(tf) for tf in settings.timeframes])
     prices = pa.array(list(settings.price_types))
-    return pa.concat_tables(tables).filter(
+    bars = pa.concat_tables(tables).filter(
         pc.field("timeframe").isin(wanted) & pc.field("price_type").isin(prices)
     )
-
-
-def _since(every: pa.Table, stored: pa.Table) -> pa.Table:
-    """Return the bars of sessions that the database has; its retention took those before."""
-    if not len(stored):
-        return every
-    return every.filter(pc.field("session_date") >= pc.min(stored["session_date"]))
+    return bars, None if floor is None else (floor - date(1970, 1, 1)).days
 
 
 def _kept(folder: DataFolder, made: Recorded, streams: pa.Table) -> pa.Table:
@@ -222,13 +251,15 @@ def _chosen(
     return bars.filter(condition)
 
 
-def _since_day(bars: pa.Table, floor: int | None) -> pa.Table:
+def since_day(bars: pa.Table, floor: int | None) -> pa.Table:
+    """Return the bars of sessions that are not before a day, if there is one."""
     if floor is None:
         return bars
     return bars.filter(pc.field("session_date") >= pa.scalar(floor, pa.int32()).cast(pa.date32()))
 
 
-def _count(bars: pa.Table) -> int:
+def count_of(bars: pa.Table) -> int:
+    """Return how many bars there are, void ones aside."""
     return int(pc.sum(pc.not_equal(latest(bars)["coverage"], "void")).as_py() or 0)
 
 
@@ -237,7 +268,8 @@ def _sessions(bars: pa.Table) -> int:
     return len(bars.group_by(names).aggregate([]))
 
 
-def _dates(bars: pa.Table) -> tuple[date, date] | None:
+def dates_of(bars: pa.Table) -> tuple[date, date] | None:
+    """Return the first and the last session date of bars; None of none."""
     if not len(bars):
         return None
     ends = pc.min_max(bars["session_date"]).as_py()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from marketpipe.domain.records import CLOCK
 from marketpipe.domain.schemas import BARS
-from marketpipe.errors import BusyError
+from marketpipe.errors import BusyError, StorageError
 from marketpipe.journal import Journal, SqliteJournal
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
@@ -33,6 +33,7 @@ from marketpipe.pipelines.ledgerbars import (
 )
 from marketpipe.pipelines.live import AtBoundary, MakeParser, nowhere
 from marketpipe.pipelines.loadlog import JOURNAL as LOADS
+from marketpipe.pipelines.loads import LoadedBars, kept_by, of_canonical, of_lines, written_loads
 from marketpipe.pipelines.mend import mend_bars
 from marketpipe.pipelines.ownership import (
     by_stream,
@@ -45,6 +46,7 @@ from marketpipe.pipelines.ownership import (
 )
 from marketpipe.pipelines.rederive import of_raw
 from marketpipe.pipelines.restate import Difference, Restatement, restate
+from marketpipe.pipelines.scratch import scratch
 from marketpipe.sources.records import RecordBuilder
 from marketpipe.store import BarRepository
 
@@ -52,6 +54,8 @@ Origin: TypeAlias = Literal["raw", "canonical"]
 
 JOURNAL: Final = "rebuild"
 """Name of the journal that says which rebuilds were written, and when."""
+
+_OF_LINES: Final = "--start later, or rebuild --from raw, which reads the lines in the journal load"
 
 _ALWAYS: Final = 2**62
 _INSTEAD: Final = (
@@ -72,6 +76,7 @@ class RebuildJob:
     origin : ``raw`` (every message again) or ``canonical`` (the trades of the lake)
     symbols : only these; None for all
     days : session dates, both inclusive
+    loaded : the bars of loads that are to be rebuilt, instead of a feed's
     """
 
     folder: DataFolder
@@ -80,6 +85,7 @@ class RebuildJob:
     origin: Origin
     symbols: frozenset[str] | None
     days: Days
+    loaded: LoadedBars | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,8 @@ def plan(job: RebuildJob) -> Rebuilt:
         If tables cannot be read.
     """
     tables = {name: LakeTable.open(job.folder.lake, name) for name in TABLES}
+    if job.loaded is not None:
+        return Rebuilt((_of_loads(job, job.loaded, tables),))
     if job.origin == "raw":
         refuse_dropped(tables, ["bars"], job.days.first, "--start with a day that is kept")
         return _from_raw(job, tables)
@@ -182,8 +190,33 @@ def _from_canonical(job: RebuildJob, tables: dict[str, LakeTable]) -> Iterator[R
         yield restatement(tables, job.settings, scope, job.days)
 
 
+def _of_loads(job: RebuildJob, loaded: LoadedBars, tables: dict[str, LakeTable]) -> Restatement:
+    """Compare the bars of loads with their trades in the lake, or with their lines."""
+    loaded = loaded.narrowed(job.symbols, job.days)
+    there = kept_by(tables["bars"], loaded)
+    if job.origin == "canonical":
+        refuse_dropped(tables, REBUILT_FROM, days_read(job.settings, job.days).first, _OF_LINES)
+        fresh = of_canonical(tables, loaded)
+    else:
+        refuse_dropped(tables, ["bars"], job.days.first, "--start with a day that is kept")
+        with scratch(job.folder, "rebuild") as at:
+            again = of_lines(job.folder, written_loads(job.folder), at)
+            fresh = latest(kept_by(again["bars"], loaded))
+    found = restate(latest(there), fresh)
+    if len(found.gone) and job.origin == "canonical":
+        raise StorageError(
+            f"table trades: lacks the trades of {len(found.gone)} bars that loads made, so it was "
+            "damaged, and the bars would become void; restore a backup, or load the files, in "
+            "their order, into a new data folder; rebuild --from raw goes by the lines in the "
+            "journal load, and still works"
+        )
+    newest = pc.max(there["known_at"]).as_py() if len(there) else 0
+    return replace(found, newest_ns=int(newest))
+
+
 def _from_raw(job: RebuildJob, tables: dict[str, LakeTable]) -> Rebuilt:
-    done = of_raw(job.settings, job.make_parser, tables["raw"])
+    with scratch(job.folder, "rebuild") as at:
+        done = of_raw(job.settings, job.make_parser, tables["raw"], at)
     if done.watermark_ns is None:
         return Rebuilt(())
     fresh = latest(done.history).filter(pc.field("coverage") != "void")
@@ -316,8 +349,9 @@ def _begin(journal: Journal, job: RebuildJob, bars: pa.Table, now_ns: int) -> No
 
 def described(job: RebuildJob) -> str:
     """Say in one line what is rebuilt."""
+    of_kind = "" if job.loaded is None else f", {job.loaded.named}"
     symbols = "all symbols" if job.symbols is None else ",".join(sorted(job.symbols))
-    return f"{job.origin}, {symbols}, {day(job.days.first)} to {day(job.days.last)}"
+    return f"{job.origin}, {symbols}, {day(job.days.first)} to {day(job.days.last)}{of_kind}"
 
 
 def _note(journal: Journal, now_ns: int, facts: dict[str, object]) -> int:

@@ -42,19 +42,23 @@ class Rederived:
 
 
 def rederive(
-    settings: DeriveSettings, make_parser: MakeParser, records: Iterable[pa.RecordBatch]
+    settings: DeriveSettings,
+    make_parser: MakeParser,
+    records: Iterable[pa.RecordBatch],
+    at: Path | None = None,
 ) -> Rederived:
     """Derive records from offset 0 on; nothing but them is read.
 
     Parameters
     ----------
     records : of schema STORED, by offset, from the journal's first on
+    at : folder for what does not stay in memory; None: the system's for temporary files
     """
     bars = [BARS.empty_table()]
     findings = Findings()
     parser = make_parser((), b"")
     with (
-        tempfile.TemporaryDirectory(prefix="marketpipe-rederive-") as folder,
+        tempfile.TemporaryDirectory(prefix="marketpipe-rederive-", dir=at) as folder,
         closing(Prefetch(map(one_batch, intervals(iter(records))), ahead=1)) as read,
         closing(Prefetch(_parsed(parser, read), ahead=1)) as pieces,
     ):
@@ -80,12 +84,18 @@ def _parsed(
 
 
 def of_journal(
-    settings: DeriveSettings, make_parser: MakeParser, reader: JournalReader, raw: LakeTable
+    settings: DeriveSettings,
+    make_parser: MakeParser,
+    reader: JournalReader,
+    raw: LakeTable,
+    at: Path | None = None,
 ) -> Rederived:
     """Derive a journal; what it no longer has is read from the raw lake."""
-    return rederive(settings, make_parser, records_from(0, reader, raw))
+    return rederive(settings, make_parser, records_from(0, reader, raw), at)
 
 
-def of_raw(settings: DeriveSettings, make_parser: MakeParser, raw: LakeTable) -> Rederived:
+def of_raw(
+    settings: DeriveSettings, make_parser: MakeParser, raw: LakeTable, at: Path | None = None
+) -> Rederived:
     """Derive what the raw lake has of a journal."""
-    return rederive(settings, make_parser, raw_records(raw, settings.journal_id, 0))
+    return rederive(settings, make_parser, raw_records(raw, settings.journal_id, 0), at)

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from marketpipe.store.failures import translated
-from marketpipe.store.schema import checkpoints, head
+from marketpipe.store.gaps import GapEntry, read_gaps
+from marketpipe.store.schema import checkpoints, gaps, head
 from marketpipe.store.urls import parse_url
 
 _REVISION: Final = sa.table("alembic_version", sa.column("version_num"))
@@ -22,11 +23,13 @@ class StoreState:
     revision : of its schema; "none" where it has none
     last_seq : of the newest bar ever added
     checkpoints : offset (inclusive) by pipeline and journal
+    gaps : the gap ledger, of every feed
     """
 
     revision: str
     last_seq: int = 0
     checkpoints: dict[tuple[str, str], int]
+    gaps: tuple[GapEntry, ...] = ()
 
 
 async def store_state(url: str) -> StoreState | None:
@@ -63,4 +66,5 @@ async def _state(connection: AsyncConnection) -> StoreState:
         revision=str(revision),
         last_seq=int(last_seq),
         checkpoints={(row[0], row[1]): int(row[2]) for row in rows},
+        gaps=await read_gaps(connection) if gaps.name in names else (),
     )

@@ -13,7 +13,7 @@ from marketpipe.errors import StoreError, UsageError
 from marketpipe.store.cancelling import finished
 from marketpipe.store.database import BUSY_TIMEOUT_S, Database
 from marketpipe.store.query import BarQuery, Series
-from marketpipe.store.retention import prune
+from marketpipe.store.retention import prune, sessions
 from marketpipe.store.rows import bars_table, check, outbox_table
 from marketpipe.store.schema import head, outbox_readers
 from marketpipe.store.selecting import (
@@ -199,6 +199,12 @@ class BarRepository(AsyncClosing):
         statement = sa.select(outbox_readers).order_by(outbox_readers.c.name)
         async with self.database.reading() as connection:
             return {row[0]: row[1] for row in (await connection.execute(statement)).all()}
+
+    @finished
+    async def sessions(self, before: date) -> Mapping[date, int]:
+        """Return how many rows there are by session date, of those before a day (exclusive)."""
+        found = await sessions(self.database, (before - EPOCH).days)
+        return {EPOCH + timedelta(days=day): rows for day, rows in found.items()}
 
     async def prune(self, before: date) -> int:
         """Take the rows of sessions before a day (exclusive); return how many.

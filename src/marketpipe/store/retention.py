@@ -16,6 +16,17 @@ _TS_OPEN: Final = CONTENT.index("ts_open") + 1
 _REVISION: Final = CONTENT.index("revision") + 1
 
 
+async def sessions(database: Database, before: int) -> dict[int, int]:
+    """Return how many rows there are by session date, of those before a day (exclusive).
+
+    Days count from 1970-01-01.
+    """
+    dates = sa.select(bars.c.session_date, sa.func.count()).where(bars.c.session_date < before)
+    statement = dates.group_by(bars.c.session_date).order_by(bars.c.session_date)
+    async with database.reading() as connection:
+        return {row[0]: row[1] for row in (await connection.execute(statement)).all()}
+
+
 async def prune(database: Database, before: int) -> int:
     """Take rows of sessions before a day (exclusive; days since 1970-01-01); return how many.
 

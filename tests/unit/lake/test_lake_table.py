@@ -288,6 +288,45 @@ def test_disk_budget_refuses_before_it_is_exceeded(tmp_path: Path) -> None:
         DiskBudget(layout, 0)
 
 
+def test_disk_budget_takes_an_append_in_pieces_as_long_as_they_fit(tmp_path: Path) -> None:
+    rows = lakekit.records(range(20_000))
+    piece = rows.nbytes // 50
+    layout = LakeLayout(tmp_path / "room", buckets=1)
+    budget = DiskBudget(layout, rows.nbytes // 2, piece_bytes=piece)
+    table = LakeTable.open(layout, "raw", budget=budget)
+    # in memory it is twice the budget, in files far less
+    assert table.append(rows, app_id=APP, through=30_000) == 20_000
+    assert table.version_of(APP) == 30_000
+    assert lakekit.stored(table) == list(range(20_000))
+    assert usage(layout)["raw"] <= rows.nbytes // 2
+    assert table.append(rows, app_id=APP, through=30_000) == 0
+
+    layout = LakeLayout(tmp_path / "none", buckets=1)
+    noise = np.random.default_rng(1)
+    hard = pa.concat_tables(
+        [lakekit.rows("raw", {"offset": n, "payload": noise.bytes(50_000)}) for n in range(64)]
+    )
+    budget = DiskBudget(layout, hard.nbytes // 2, piece_bytes=200_000)
+    table = LakeTable.open(layout, "raw", budget=budget)
+    with pytest.raises(FullError, match="nothing of them was written"):
+        table.append(hard, app_id=APP, through=63)
+    written = table.count()
+    assert 16 <= written < 32
+    assert table.version_of(APP) == written - 1
+    assert usage(layout)["raw"] <= hard.nbytes // 2
+    roomy = LakeTable.open(layout, "raw", budget=DiskBudget(layout, 2 * hard.nbytes))
+    assert roomy.append(hard, app_id=APP, through=63) == 64 - written
+    assert lakekit.stored(roomy) == list(range(64))
+
+
+def test_disk_budget_cuts_between_offsets_alone(tmp_path: Path) -> None:
+    budget = DiskBudget(LakeLayout(tmp_path), 100, piece_bytes=10)
+    for offsets, cut in (([5], None), ([5, 5], None), ([1, 2, 2], 1), ([4, 1, 3, 2], 3)):
+        assert budget.cut(101, np.array(offsets, np.int64)) == cut
+    assert budget.cut(10, np.array([1, 2], np.int64)) is None
+    assert budget.cut(100, np.array([1, 2], np.int64)) is None
+
+
 @pytest.mark.parametrize("name", ["a b", "a#b", "50% é", "a?b", "a%b"])
 def test_lake_table_folder_of_any_name_is_read_back(tmp_path: Path, name: str) -> None:
     table = LakeTable.open(LakeLayout(tmp_path / name), "raw")

@@ -1,11 +1,15 @@
 """A load that is killed at a write, and done again, ends as one that was not."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from loadkit import KILLED, NOW, Trade, day, everything, killed, load, load_settings, write
-from marketpipe.errors import StorageError
+from marketpipe.errors import BusyError, StorageError
+from marketpipe.pipelines.datafolder import DataFolder
+from marketpipe.pipelines.loadproof import prove_loads
+from marketpipe.pipelines.ownership import batch_lock
 
 BOUNDARIES = (
     *("journal:before", "lines:after", "journal:after", "raw:after", "ticks:after-2"),
@@ -60,3 +64,25 @@ def test_load_broken_off_within_its_lines_is_given_up_for_another_file(tmp_path:
     assert (report.given_up, report.new) == ("t.csv", 1)
     again = load(folder, path)
     assert (again.already, again.new) == (False, 120)
+
+
+def test_load_after_a_kill_leaves_no_folder_of_the_killed_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", day(60))
+    (tmp_path / "killed").mkdir()
+    assert killed(tmp_path / "killed", path, ["ticks:after"]) == {"ticks:after": KILLED}
+    data = DataFolder(tmp_path / "killed" / "ticks:after")
+    (left,) = data.scratch.iterdir()
+    assert list(left.rglob("*.feather"))
+    with pytest.raises(BusyError, match=r"load of t\.csv broke off.*once more"):
+        prove_loads(data)
+    before = set(Path(tempfile.gettempdir()).glob("marketpipe-*"))
+    load(data.root, path)
+    assert not data.scratch.exists()
+    (proof,) = prove_loads(data)
+    assert (proof.agrees, len(proof.sides), data.scratch.exists()) == (True, 5, False)
+    # whatever comes next clears it, not just another load
+    data.scratch.mkdir()
+    (data.scratch / "load-killed").mkdir()
+    with batch_lock(data):
+        assert not data.scratch.exists()
+    assert set(Path(tempfile.gettempdir()).glob("marketpipe-*")) <= before
