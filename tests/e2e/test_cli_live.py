@@ -1,44 +1,13 @@
 """`marketpipe stream` in live mode, `gaps` and `verify`, against a simulated Alpaca."""
 
-import os
 import signal
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from e2e.conftest import Command
-
-SECRET = "SECRET"
-SESSION = ("--start", "2026-01-05T14:30:00Z", "--seconds", "3600", "--speed", "60", "--port", "0")
-
-
-@contextmanager
-def simulator(*words: str) -> Iterator[dict[str, str]]:
-    """Run `marketpipe simulate alpaca`; give environment variables that lead to it."""
-    command = [sys.executable, "-m", "marketpipe", "simulate", "alpaca", *SESSION, *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    found: dict[str, str] = {}
-    try:
-        for line in process.stdout or ():
-            name, _, value = line.strip().partition(" ")
-            if name == "ready":
-                break
-            found[name] = value.strip().split(" ")[0]
-        yield {
-            "ALPACA_API_KEY": "KEY",
-            "ALPACA_SECRET_KEY": SECRET,
-            "MARKETPIPE_ALPACA__STREAM_URL": found["rest"].replace("http", "ws", 1),
-            "MARKETPIPE_ALPACA__REST_URL": found["rest"],
-            "MARKETPIPE_ALPACA__CLOCK": found["clock"],
-        }
-    finally:
-        process.terminate()
-        process.communicate()
+from streamkit import SECRET, in_store, listening, simulator, until_bars
 
 
 @pytest.fixture(scope="module")
@@ -46,50 +15,6 @@ def plus() -> Iterator[dict[str, str]]:
     """A simulator whose accounts may do all."""
     with simulator("--generate", "AAPL,MSFT", "--crypto", "BTC/USD") as environ:
         yield environ
-
-
-def listening(folder: Path, environ: Mapping[str, str], *words: str) -> "subprocess.Popen[str]":
-    """Start a stream in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "marketpipe", "stream", "--timeframes", "1m", *words],
-        env={**os.environ, **environ},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def until_bars(
-    folder: Path, process: "subprocess.Popen[str]", feeds: int = 1, more_than: int = 0
-) -> None:
-    """Wait until so many feeds have bars in the store, and more than so many."""
-    store = str(folder / "data" / "marketpipe.db")
-    words = [sys.executable, "-c", _WAIT, store, str(feeds), str(more_than)]
-    subprocess.run(words, check=True, timeout=90)
-    assert process.poll() is None
-
-
-def in_store(folder: Path) -> int:
-    """Return how many bars the store has."""
-    with closing(sqlite3.connect(folder / "data" / "marketpipe.db")) as store:
-        return int(store.execute("SELECT count(*) FROM bars").fetchone()[0])
-
-
-_WAIT = """
-import sqlite3, sys, time
-path, feeds, more_than = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-while True:
-    try:
-        found, bars = sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute(
-            "SELECT count(DISTINCT feed), count(*) FROM series JOIN bars ON series.id = series_id"
-        ).fetchone()
-        if found >= feeds and bars > more_than:
-            break
-    except sqlite3.OperationalError:
-        pass
-    time.sleep(0.1)
-"""
 
 
 def test_stream_live_without_keys_says_what_to_set(
@@ -112,6 +37,15 @@ def test_stream_live_of_a_file_is_refused(marketpipe: Command) -> None:
 def test_stream_live_of_another_source_is_refused(marketpipe: Command) -> None:
     done = marketpipe("stream", "--source", "nobody")
     assert (done.code, "alpaca" in done.err) == (2, True)
+
+
+def test_all_symbols_are_refused_with_the_reason(marketpipe: Command) -> None:
+    done = marketpipe("stream", "--symbols", "*")
+    assert done.code == 2
+    assert "symbols: was '*'; a gap in a feed of all symbols cannot be filled" in done.err
+    done = marketpipe("doctor", "--crypto-symbols", "*")
+    assert done.code == 1
+    assert "broken   feeds: symbols: was '*'; a gap in a feed" in done.out
 
 
 def test_stream_live_stops_cleanly_at_a_signal_and_agrees_with_a_replay(
@@ -214,3 +148,46 @@ def test_stream_live_without_a_network_keeps_trying_and_stops_when_told(tmp_path
         "MARKETPIPE_ALPACA__REST_URL": "http://127.0.0.1:1",
     }
     assert "nothing listens" in said_before_it_is_stopped(tmp_path, environ, "127.0.0.1:1")
+
+
+KEYS = ("ALPACA_API_KEY", "ALPACA_SECRET_KEY", "APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
+
+
+def test_doctor_without_keys_says_what_to_set_and_fails_only_if_they_are_needed(
+    marketpipe: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    for words, code, verdict in (((), 0, "absent"), (("--connect",), 1, "broken")):
+        done = marketpipe("doctor", *words)
+        assert done.code == code
+        assert f"{verdict:<8} keys of alpaca: not set\n         live feeds: set ALPACA_" in done.out
+        assert "stream wss://stream.data.alpaca.markets/v2/iex, history https://data." in done.out
+        assert "stream wss://stream.data.alpaca.markets/v1beta3/crypto/us," in done.out
+
+
+def test_doctor_connects_and_says_that_both_feeds_can_be_had(
+    marketpipe: Command, plus: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in plus.items():
+        monkeypatch.setenv(name, value)
+    words = ("--symbols", "AAPL", "--crypto-symbols", "BTC/USD")
+    silent = marketpipe("doctor", *words)
+    assert (silent.code, "lets these keys in" in silent.out) == (0, False)
+    done = marketpipe("doctor", "--connect", *words)
+    assert done.code == 0, done.out
+    assert done.out.count("lets these keys in, and grants 1 symbols") == 2
+    assert done.out.count("gives the trades that a gap would need") == 2
+    assert f"ok       clock {plus['MARKETPIPE_ALPACA__CLOCK']}: 2026-01-05T" in done.out
+
+
+def test_doctor_with_a_wrong_key_says_so_and_does_not_show_it(
+    marketpipe: Command, plus: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**plus, "ALPACA_SECRET_KEY": "WRONG-SECRET"}.items():
+        monkeypatch.setenv(name, value)
+    done = marketpipe("doctor", "--connect", "--symbols", "AAPL")
+    assert done.code == 1
+    assert "error 402" in done.out
+    assert "it refuses the key" in done.out
+    assert "WRONG-SECRET" not in done.out + done.err

@@ -58,6 +58,8 @@ def test_feed_that_repeats_shuffles_or_delays_ends_with_the_same_bars(
     ran = session(tmp_path / "d", kind, faults)
     assert ran.gaps == []
     assert ran.done.held.root == fault_free(kind).done.held.root
+    counts = ran.done.findings.counts
+    assert ("duplicate" in counts, "refetched" in counts) == (faults == HARMLESS[0], False)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,12 @@ def test_feed_that_loses_messages_ends_with_the_same_bars(
     day = next(gap for gap in ran.gaps if gap.reason == "day")
     assert {gap.state for gap in ran.gaps} == {"repaired"}
     assert day.bars_exact == day.bars_compared > 0
+    left = "quotes, statuses, lulds" if kind == "stocks" else "quotes, orderbooks"
+    assert {gap.detail for gap in ran.gaps if gap is not day} == {f"not fetched: {left}"}
+    # The day is fetched whole: all trades that were there, and no repeat of the vendor's own.
+    counts = ran.done.findings.counts
+    assert counts["refetched"] > fault_free(kind).done.held.rows["trades"] / 2
+    assert "duplicate" not in counts
 
 
 def test_feed_of_two_lives_fills_the_time_between(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ async def _watch(folder: "DataFolder", clock: "Clock", end_ns: int, *, quiet: bo
 
 
 async def _waits(gaps: "GapStore") -> bool:
-    from marketpipe.pipelines.gapfill import DAY
+    from marketpipe.store.gaps import DAY
 
     return any(gap.state == "open" and gap.reason != DAY for gap in await gaps.every())
 

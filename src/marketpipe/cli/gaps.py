@@ -45,15 +45,7 @@ def print_gaps(
             print(f"           {entry.detail}")
     if not entries:
         print("gaps       none")
-    return all(map(_is_fine, entries))
-
-
-def _is_fine(entry: "GapEntry") -> bool:
-    from marketpipe.pipelines.gapfill import DAY
-
-    if entry.state == "open":
-        return entry.reason == DAY
-    return entry.state == "repaired" and entry.bars_exact == entry.bars_compared
+    return all(entry.is_fine for entry in entries)
 
 
 def _entries(folder: "DataFolder", journal: str | None) -> "list[GapEntry]":

@@ -105,13 +105,10 @@ def _service(read: Settings, feed: LiveFeed, price: str, show: Progress | None) 
 async def feeds_of(read: Settings) -> AsyncIterator[list[LiveFeed]]:
     """Make the feeds that the configuration asks for, each with a client of the history."""
     alpaca = read.alpaca
-    wanted = _wanted(read.stream, alpaca)
-    streams = [(_stream(alpaca, path), symbols) for path, symbols in wanted.items() if symbols]
+    wanted = wanted_streams(read.stream, alpaca)
+    streams = [(stream_of(alpaca, path), symbols) for path, symbols in wanted.items() if symbols]
     async with AsyncExitStack() as opened:
-        clock: Clock = SystemClock()
-        if alpaca.clock is not None:
-            clock = await FollowedClock.follow(alpaca.clock)
-            opened.push_async_callback(clock.close)
+        clock = await opened.enter_async_context(clock_of(alpaca))
         random = Random(os.urandom(16))  # noqa: S311  # only jitter
         feeds = []
         for stream, symbols in streams:
@@ -127,7 +124,17 @@ async def feeds_of(read: Settings) -> AsyncIterator[list[LiveFeed]]:
         yield feeds
 
 
-def _wanted(stream: StreamSettings, alpaca: AlpacaSettings) -> dict[str, tuple[str, ...]]:
+@asynccontextmanager
+async def clock_of(alpaca: AlpacaSettings) -> AsyncIterator[Clock]:
+    """Give the clock that the feeds live by."""
+    if alpaca.clock is None:
+        yield SystemClock()
+        return
+    async with await FollowedClock.follow(alpaca.clock) as clock:
+        yield clock
+
+
+def wanted_streams(stream: StreamSettings, alpaca: AlpacaSettings) -> dict[str, tuple[str, ...]]:
     """Return the symbols of each stream; without any named, the defaults of both.
 
     Raises
@@ -146,7 +153,14 @@ def _wanted(stream: StreamSettings, alpaca: AlpacaSettings) -> dict[str, tuple[s
     return {f"v2/{alpaca.feed}": stocks, f"v1beta3/crypto/{alpaca.location}": crypto}
 
 
-def _stream(alpaca: AlpacaSettings, path: str) -> AlpacaStream:
+def stream_of(alpaca: AlpacaSettings, path: str) -> AlpacaStream:
+    """Return how to get at a stream.
+
+    Raises
+    ------
+    UsageError
+        If the keys are not set, or an address is none.
+    """
     if alpaca.key is None or alpaca.secret is None:
         raise UsageError(
             "live mode needs keys of Alpaca: set ALPACA_API_KEY and ALPACA_SECRET_KEY, or put "

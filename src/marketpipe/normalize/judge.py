@@ -1,7 +1,7 @@
 """Which rows can be ticks at all: value rules of trades and quotes, row by row."""
 
 from collections.abc import Callable, Iterable
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,23 @@ QuotePrice: TypeAlias = tuple[I64, Mask | None, tuple[BadRow, ...], Findings]
 """Price column, rows to keep (None: all), rows refused, findings on rows left out."""
 
 _SHOWN_BYTES: Final = 80
+
+
+class Fetched(Protocol):
+    """Rows that were fetched from a vendor's history, beside its stream.
+
+    A repeat of which either is one, the later or the first, was asked for: it is the finding
+    ``refetched``, not ``duplicate``.
+
+    Attributes
+    ----------
+    reach : so many rows after the first, at most, a repeat by the stream may come
+    """
+
+    reach: int
+
+    def among(self, rows: I64) -> Mask:
+        """Tell which rows are such; of rows that are out of reach it may say no."""
 
 
 def trades(batch: TradeBatch) -> tuple[Mask | None, tuple[BadRow, ...]]:
@@ -80,12 +97,27 @@ def mid(batch: QuoteBatch) -> QuotePrice:
 
 
 def repeats(
-    batch: TradeBatch, verdict: I8, first_row: Callable[[TradeBatch, int], int]
+    batch: TradeBatch,
+    verdict: I8,
+    first_row: Callable[[TradeBatch, int], int],
+    fetched: Fetched | None,
 ) -> Findings:
     """Count what the identity index found; ``first_row`` tells which row came first."""
+    same = verdict == DUPLICATE
+    again = np.zeros(len(batch), np.bool_)
+    if fetched is not None:
+        again = same & fetched.among(batch.row)
+        streamed = np.flatnonzero(same & ~again)
+        firsts = np.array([first_row(batch, i) for i in streamed.tolist()], np.int64)
+        near = batch.row[streamed] - firsts <= fetched.reach
+        again[streamed[near & fetched.among(firsts)]] = True
     parts = []
-    for code, kind in (("duplicate", DUPLICATE), ("conflicting_duplicate", CONFLICT)):
-        hit = np.flatnonzero(verdict == kind)
+    for code, found in (
+        ("duplicate", same & ~again),
+        ("refetched", again),
+        ("conflicting_duplicate", verdict == CONFLICT),
+    ):
+        hit = np.flatnonzero(found)
         examples = [
             Example(
                 int(batch.row[i]),

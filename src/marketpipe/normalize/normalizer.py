@@ -93,8 +93,12 @@ class TickNormalizer:
         self._conditions = ConditionFlags(rule_set)
         self._identities = IdentityIndex(session_dates or utc_dates, folder, ids_in_memory)
 
-    def apply(self, batch: Batch) -> Normalized:
+    def apply(self, batch: Batch, fetched: judge.Fetched | None = None) -> Normalized:
         """Normalize one batch. Columns of the result may be views of the batch's.
+
+        Parameters
+        ----------
+        fetched : tells rows that were fetched from a vendor's history; None: there are none
 
         Raises
         ------
@@ -104,7 +108,7 @@ class TickNormalizer:
             If a trade belongs to a sealed session (see `sealed_dates_of`); nothing has changed.
         """
         if isinstance(batch, TradeBatch) and self._price_type == "trade":
-            return self._trades(batch)
+            return self._trades(batch, fetched)
         if isinstance(batch, QuoteBatch) and self._price_type != "trade":
             return self._quotes(batch)
         holds, fits = (
@@ -184,7 +188,7 @@ class TickNormalizer:
         self._identities.mark_sealed(saved.sealed)
         return self
 
-    def _trades(self, batch: TradeBatch) -> Normalized:
+    def _trades(self, batch: TradeBatch, fetched: judge.Fetched | None) -> Normalized:
         usable, refused = judge.trades(batch)
         repeats = Findings()
         keep = usable
@@ -193,7 +197,7 @@ class TickNormalizer:
             if len(positions):
                 verdict = self._identities.admit(batch, positions)
                 if verdict.any():
-                    repeats = judge.repeats(batch, verdict, self._identities.first_row)
+                    repeats = judge.repeats(batch, verdict, self._identities.first_row, fetched)
                     keep = verdict == 0 if usable is None else usable & (verdict == 0)
         judged = self._conditions.of(batch)
         ticks = self._ticks(

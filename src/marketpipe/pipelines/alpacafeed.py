@@ -26,6 +26,8 @@ from marketpipe.sources.records import RecordBuilder, as_stored
 
 _ON_ITS_WAY_SECONDS: Final = 0.5
 _DELAYS_NS: Final = {"v2/delayed_sip": 15 * 60 * NANOS}
+_FILLED: Final = ("trades", "bars", "updatedBars", "dailyBars")
+"""What a gap does not leave missing: trades and final bars are fetched."""
 _RULES: Final = "alpaca-v1"
 _MINUTE: Final = "1m"
 _OF_STOCKS: Final = ("open", "high", "low", "close", "volume", "trade_count")
@@ -81,6 +83,7 @@ def alpaca_feed(
         symbols=symbols,
         days_of=utc_days if stream.is_crypto else new_york_days,
         make_parser=AlpacaParser,
+        unfilled=tuple(name for name in stream.usual_channels if name not in _FILLED),
         delay_ns=_DELAYS_NS.get(stream.path, 0),
         is_crypto=stream.is_crypto,
     )

@@ -17,6 +17,7 @@ from marketpipe.errors import StateError
 from marketpipe.normalize import Content, Correction, Normalized, Scope
 from marketpipe.normalize.canonical import Knowledge, canonical_ticks, complete
 from marketpipe.normalize.identity import SessionDates
+from marketpipe.pipelines.fetched import Fetched
 from marketpipe.sources.parsed import Parsed
 from marketpipe.sources.records import arrival_of
 
@@ -75,15 +76,18 @@ class Arrivals:
     Parameters
     ----------
     records : of schema STORED, by offset
+    fetched : takes note of those that came to fill a gap
     """
 
-    def __init__(self, records: pa.RecordBatch) -> None:
+    def __init__(self, records: pa.RecordBatch, fetched: Fetched) -> None:
         self._offsets = i64_of(records["offset"])
         self._received = i64_of(records["ts_recv"])
         self._journal_id = records["journal_id"][0].as_py() if len(records) else ""
         self._keys = arrival_of(records)
         fills = np.asarray(pc.starts_with(records["stream"], HISTORY))
         self._fills = fills if fills.any() else None
+        fetched.note(self._offsets, self._fills)
+        self.fetched = fetched or None
 
     def filling(self, offsets: I64) -> npt.NDArray[np.bool_] | None:
         """Return which of some records came to fill a gap; None where none of all did."""

@@ -10,13 +10,10 @@ from marketpipe.domain.records import CONTROL
 from marketpipe.errors import LakeError
 from marketpipe.journal import Journal, JournalReader
 from marketpipe.lake import LakeTable
+from marketpipe.pipelines.gapledger import EVENTS
 from marketpipe.store import GapEntry, GapState
 
-_STATES: dict[str, GapState] = {
-    "gap": "open",
-    "gap_repaired": "repaired",
-    "gap_refused": "refused",
-}
+_STATES: dict[str, GapState] = {event: state for state, event in EVENTS.items()}
 
 
 def last_control(reader: JournalReader, raw: LakeTable) -> tuple[int, int, bytes] | None:
@@ -31,10 +28,13 @@ def last_control(reader: JournalReader, raw: LakeTable) -> tuple[int, int, bytes
     return (int(found[0][0]), int(found[0][1]), bytes(found[0][4])) if found else None
 
 
-def noted_gaps(journal: Journal, raw: LakeTable) -> list[GapEntry]:
-    """Return the gap ledger as the control records of a journal have it, by number."""
+def noted_gaps(journal: Journal, raw: LakeTable, since_ns: int = 0) -> list[GapEntry]:
+    """Return the gap ledger as the control records of a journal have it, by number.
+
+    Records of the raw lake that were received before ``since_ns`` are not looked at.
+    """
     found: dict[int, GapEntry] = {}
-    for source, feed, payload in _controls(journal, raw):
+    for source, feed, payload in _controls(journal, raw, since_ns):
         facts = json.loads(payload)
         if facts.get("event") in _STATES:
             found[facts["number"]] = GapEntry(
@@ -55,9 +55,10 @@ def noted_gaps(journal: Journal, raw: LakeTable) -> list[GapEntry]:
     return [found[number] for number in sorted(found)]
 
 
-def _controls(journal: Journal, raw: LakeTable) -> list[tuple[str, str, bytes]]:
-    """Return source, feed and payload of all control records, by offset."""
-    found = {row[0]: (row[2], row[3], bytes(row[4])) for row in _query(raw, "", journal.journal_id)}
+def _controls(journal: Journal, raw: LakeTable, since_ns: int) -> list[tuple[str, str, bytes]]:
+    """Return source, feed and payload of control records, by offset."""
+    rows = _query(raw, f"AND ts_recv >= {since_ns:d}", journal.journal_id)
+    found = {row[0]: (row[2], row[3], bytes(row[4])) for row in rows}
     with closing(journal.reader()) as reader:
         for batch in reader.backwards(CONTROL):
             rows = batch.select(["offset", "source", "feed", "payload"]).to_pylist()
@@ -65,7 +66,7 @@ def _controls(journal: Journal, raw: LakeTable) -> list[tuple[str, str, bytes]]:
     return [found[offset] for offset in sorted(found)]
 
 
-def _query(raw: LakeTable, order: str, journal_id: str) -> list[tuple[Any, ...]]:
+def _query(raw: LakeTable, more: str, journal_id: str) -> list[tuple[Any, ...]]:
     """Return offset, connection, source, feed and payload of control records of the raw lake."""
     files = raw.files()
     if not files:
@@ -75,7 +76,7 @@ def _query(raw: LakeTable, order: str, journal_id: str) -> list[tuple[Any, ...]]
             return connection.execute(
                 f"""SELECT "offset", conn_id, source, feed, payload FROM read_parquet($files,
                     hive_partitioning = true, hive_types = {{'source': VARCHAR}})
-                WHERE kind = $kind AND journal_id = $journal {order}""",  # noqa: S608
+                WHERE kind = $kind AND journal_id = $journal {more}""",  # noqa: S608
                 {"files": files, "kind": CONTROL, "journal": journal_id},
             ).fetchall()
     except duckdb.Error as problem:

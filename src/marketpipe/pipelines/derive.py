@@ -41,6 +41,7 @@ from marketpipe.pipelines.arrivals import (
 from marketpipe.pipelines.aside import SESSIONS_KEPT, Aside
 from marketpipe.pipelines.connectivity import Connectivity
 from marketpipe.pipelines.derivestate import STATE_FORMAT, read_state
+from marketpipe.pipelines.fetched import Fetched
 from marketpipe.pipelines.history import TradeHistory
 from marketpipe.pipelines.lane import Lane
 from marketpipe.pipelines.ownership import Owned, by_stream
@@ -113,8 +114,7 @@ class Derivation:
         aside: Path | None = None,
         closed: frozenset[Owned] = frozenset(),
     ) -> None:
-        self.settings, self.history = settings, history
-        self._aside = aside
+        self.settings, self.history, self._aside = settings, history, aside
         self._closed = by_stream(closed)
         self._parser = parser
         self._dates = identity_dates(
@@ -123,7 +123,7 @@ class Derivation:
             overrides=settings.overrides,
         )
         self._lanes = [self._lane(price_type) for price_type in settings.price_types]
-        self._connectivity = Connectivity()
+        self._connectivity, self._fetched = Connectivity(), Fetched()
         self._repairs = self._repairs_with(CorrectionBook())
         self._vain: list[Correction] = []
         self.through = -1
@@ -174,7 +174,7 @@ class Derivation:
         check_follows(records, self.through)
         batch = one_batch(records)
         parsed = parsed or self._parser.parse(batch)
-        tables, findings, refused = self._admit(parsed, Arrivals(batch))
+        tables, findings, refused = self._admit(parsed, Arrivals(batch, self._fetched))
         corrections = tables.get("corrections")
         if "trades" in tables:
             self.history.extend(tables["trades"])
@@ -224,10 +224,9 @@ class Derivation:
         for lane in self._lanes:
             if (lane.price_type == "trade") != isinstance(batch, TradeBatch):
                 continue
-            sealed = lane.normalizer.sealed_dates_of(batch)
-            first = int(batch.row[0])
+            sealed, first = lane.normalizer.sealed_dates_of(batch), int(batch.row[0])
             lane.normalizer.unseal(self.history.ids(d, before_offset=first) for d in sealed)
-            done = lane.normalizer.apply(batch)
+            done = lane.normalizer.apply(batch, arrivals.fetched)
             rows = batch.row if done.admitted is None else batch.row[done.admitted]
             lane.give(done.ticks, rows, self._closed, arrivals.filling(rows))
             out.append(done)
@@ -285,8 +284,7 @@ class Derivation:
     def _admit_corrected(
         self, lane: Lane, repairs: Repairs, trades: pa.Table, row: int
     ) -> BarEvents:
-        ticks = lane.ticks
-        if ticks is None:
+        if (ticks := lane.ticks) is None:
             return NO_EVENTS
         lane.fed = row + 1
         return repairs.admit(trades.slice(row, 1), ticks, int(ticks.known_at[row]))
@@ -312,13 +310,13 @@ class Derivation:
         return bars.set_column(at, bars.field("partial"), pa.array(partial))
 
     def _control(self, records: pa.Table, row: int) -> None:
-        connection = tuple(int(records[n][row].as_py()) for n in ("conn_started_ns", "conn_id"))
-        at = int(records["ts_recv"][row].as_py())
+        names = ("conn_started_ns", "conn_id", "ts_recv")
+        started, conn, at = (int(records[name][row].as_py()) for name in names)
         event = json.loads(records["payload"][row].as_py()).get("event")
         if event == "connected":
-            self._connectivity.connected((connection[0], connection[1]), at)
+            self._connectivity.connected((started, conn), at)
         elif event == "disconnected":
-            self._connectivity.disconnected((connection[0], connection[1]), at)
+            self._connectivity.disconnected((started, conn), at)
         elif event == "started":
             self._connectivity.lost(at)
 
@@ -364,6 +362,7 @@ class Derivation:
             "watermark_ns": self.watermark_ns,
             "streams": self._parser.streams,
             "connectivity": self._connectivity.save(),
+            "fetched": self._fetched.save(),
             "corrections": self._repairs.book.save() if self._repairs else None,
             "dates": {
                 lane.price_type: [*lane.normalizer.held_dates, *lane.normalizer.sealed_dates]
@@ -395,6 +394,7 @@ class Derivation:
             if lane.aside is not None:
                 lane.aside.index = dict(head["aside"][lane.price_type])
         self._connectivity = Connectivity.load(head["connectivity"])
+        self._fetched = Fetched(head["fetched"])
         if head["corrections"] is not None:
             self._repairs = self._repairs_with(CorrectionBook.load(head["corrections"]))
         self.through, self.watermark_ns = head["through"], head["watermark_ns"]

@@ -61,7 +61,7 @@ class Deriver:
 
     def _failed(self, failure: Exception) -> None:
         last, self.failure = self.failure, failure
-        if not (self._tries_again and _may_pass(failure)):
+        if not (self._tries_again and may_pass(failure)):
             self.pause_s = 0.0
             _log.error("cannot derive, so the feed is stopped: %s", failure)
             return
@@ -74,7 +74,8 @@ class Deriver:
             )
 
 
-def _may_pass(failure: Exception) -> bool:
+def may_pass(failure: Exception) -> bool:
+    """Tell whether what storage refused may work later."""
     return isinstance(failure, StorageError) and not isinstance(
         failure, (NondeterminismError, NewerVersionError)
     )

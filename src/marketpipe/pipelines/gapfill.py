@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -15,12 +15,16 @@ from marketpipe.errors import (
     AuthError,
     EntitlementError,
     RefusedError,
+    StorageError,
     VendorError,
 )
 from marketpipe.pipelines.feeddays import DaysOf
+from marketpipe.pipelines.gapledger import GapLedger, Noted
+from marketpipe.pipelines.intake import Append
 from marketpipe.sources.clocks import Clock
 from marketpipe.sources.connector import Gap
 from marketpipe.store import GapEntry, GapStore
+from marketpipe.store.gaps import DAY
 
 MINUTE_NS: Final = 60 * NANOS
 LOOKBACK_NS: Final = MINUTE_NS
@@ -36,9 +40,6 @@ DAY_AFTER_NS: Final = 15 * MINUTE_NS
 EMBARGO_NS: Final = 16 * MINUTE_NS
 """After so long history is to be had without a plan for what is recent."""
 LONGEST_WAIT_NS: Final = 5 * MINUTE_NS
-
-DAY: Final = "day"
-"""Reason of the entry under which a day with gaps is looked over once it is over."""
 
 RecordKind: TypeAlias = Literal["trades", "bars"]
 
@@ -107,6 +108,7 @@ class GapFiller:
     journal_id, source, feed : of the feed
     symbols : returns what the feed is to have, when a gap is opened
     days_of : the days of the feed
+    unfilled : what else the feed subscribes and no history is asked for; entries name it
     day_after_ns : how long after its end a day with gaps is looked over whole
     """
 
@@ -115,18 +117,23 @@ class GapFiller:
         history: History,
         clock: Clock,
         store: GapStore,
-        append: Callable[[pa.RecordBatch], Awaitable[None]],
+        append: Append,
         *,
         journal_id: str,
         source: str,
         feed: str,
         symbols: Callable[[], tuple[str, ...]],
         days_of: DaysOf,
+        unfilled: tuple[str, ...] = (),
         day_after_ns: int = DAY_AFTER_NS,
     ) -> None:
-        self._history, self._clock, self._store, self._append = history, clock, store, append
+        self._history, self._clock, self._append = history, clock, append
+        self._ledger = GapLedger(
+            store, append, lambda facts: history.control(facts, clock.now_ns())
+        )
         self._journal_id, self._source, self._feed = journal_id, source, feed
         self._symbols, self._days_of, self._day_after_ns = symbols, days_of, day_after_ns
+        self._unfilled = unfilled
         self._last = 0
         self._days: set[tuple[int, int]] = set()
         self._due: list[tuple[int, int]] = []
@@ -138,19 +145,14 @@ class GapFiller:
         """How many entries wait to be filled."""
         return len(self._works)
 
-    async def load(self, noted: Callable[[], list[GapEntry]]) -> None:
-        """Take up what earlier runs left open.
+    @property
+    def unsaved(self) -> int:
+        """How many entries are in the journal, and not yet in the store."""
+        return self._ledger.unsaved
 
-        Parameters
-        ----------
-        noted : reads the ledger from the journal's own records; asked where the store has none,
-            because the database is new, or was lost
-        """
-        entries = await self._store.every(self._journal_id)
-        if not entries:
-            entries = await asyncio.to_thread(noted)
-            for entry in entries:
-                await self._store.save(entry)
+    async def load(self, noted: Noted) -> None:
+        """Take up what earlier runs left open; ``noted`` as of `GapLedger.load`."""
+        entries = await self._ledger.load(self._journal_id, noted)
         for entry in entries:
             self._last = max(self._last, entry.number)
             if entry.reason == DAY:
@@ -181,7 +183,7 @@ class GapFiller:
             reason=gap.reason,
             symbols=symbols,
         )
-        await self._save(entry, "gap")
+        await self._ledger.enter(entry)
         self._line_up(entry)
 
     def _line_up(self, entry: GapEntry) -> None:
@@ -195,7 +197,35 @@ class GapFiller:
         self._news.set()
 
     async def run(self) -> None:
-        """Fill gaps until cancelled."""
+        """Fill gaps, and save the ledger, until cancelled.
+
+        Raises
+        ------
+        StorageError
+            If the journal cannot be written, or what the store says no waiting mends.
+        """
+        tasks = [asyncio.create_task(work()) for work in (self._fill, self._ledger.run)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Save what `run` did not, if the store lets us; else the next run does."""
+        try:
+            await self._ledger.save()
+        except StorageError as failure:
+            _log.warning(
+                "gaps that cannot be listed now: %d; the next run lists them: %s",
+                self.unsaved,
+                failure,
+            )
+
+    async def _fill(self) -> None:
         while True:
             work = self._works[await self._next()]
             try:
@@ -259,37 +289,41 @@ class GapFiller:
             await self._append(records)
 
     async def _repaired(self, work: _Work, trades: int, found: Compared) -> None:
-        differ = found.compared - found.exact
+        differ, remarks = found.compared - found.exact, []
+        if differ:
+            remarks.append(f"{differ} minute bars differ, first {found.first}")
+        if self._unfilled and work.entry.reason != DAY:
+            remarks.append(f"not fetched: {', '.join(self._unfilled)}")
         entry = replace(
             work.entry,
             state="repaired",
             trades=trades,
             bars_compared=found.compared,
             bars_exact=found.exact,
-            detail=f"{differ} minute bars differ, first {found.first}" if differ else "",
+            detail="; ".join(remarks),
         )
-        await self._close(entry, "gap_repaired")
+        await self._close(entry)
 
     async def _refused(self, work: _Work, problem: VendorError) -> None:
         free_ns = work.entry.end_ns + EMBARGO_NS
         if isinstance(problem, EntitlementError) and self._clock.now_ns() < free_ns:
             # What is recent may cost more than what is not.
-            await self._save(replace(work.entry, detail=str(problem)), None)
+            self._ledger.remark(replace(work.entry, detail=str(problem)))
             self._again(work.entry, free_ns)
             return
-        await self._close(replace(work.entry, state="refused", detail=str(problem)), "gap_refused")
+        await self._close(replace(work.entry, state="refused", detail=str(problem)))
 
     async def _postponed(self, work: _Work, problem: VendorError) -> None:
         work.failures += 1
         wait_ns = min(SETTLE_NS << min(work.failures, 8), LONGEST_WAIT_NS)
         work.entry = replace(work.entry, detail=str(problem))
-        await self._save(work.entry, None)
+        self._ledger.remark(work.entry)
         _log.warning("gap %d waits for %d s: %s", work.entry.number, wait_ns // NANOS, problem)
         self._again(work.entry, self._clock.now_ns() + wait_ns)
 
-    async def _close(self, entry: GapEntry, event: str) -> None:
+    async def _close(self, entry: GapEntry) -> None:
         del self._works[entry.number]
-        await self._save(entry, event)
+        await self._ledger.enter(entry)
         _log.info(
             "gap %d of %s, %s to %s: %s, %d trades, %d of %d bars exact",
             entry.number,
@@ -301,25 +335,6 @@ class GapFiller:
             entry.bars_exact,
             entry.bars_compared,
         )
-
-    async def _save(self, entry: GapEntry, event: str | None) -> None:
-        """Keep an entry; an ``event`` goes into the journal as well, and so into raw."""
-        await self._store.save(entry)
-        if event is None:
-            return
-        facts = {
-            "event": event,
-            "number": entry.number,
-            "start_ns": entry.start_ns,
-            "end_ns": entry.end_ns,
-            "reason": entry.reason,
-            "symbols": list(entry.symbols),
-            "trades": entry.trades,
-            "bars_compared": entry.bars_compared,
-            "bars_exact": entry.bars_exact,
-            "detail": entry.detail,
-        }
-        await self._append(self._history.control(facts, self._clock.now_ns()))
 
 
 def _minutes(entry: GapEntry) -> tuple[int, int]:

@@ -45,6 +45,7 @@ class LiveFeed:
     source, feed : names of the vendor and its feed
     symbols : what is subscribed
     days_of : the days of the feed
+    unfilled : what is subscribed and stays missing after a gap
     day_after_ns : how long after its end a day with gaps is looked over whole
     delay_ns : how much later than it happens the feed tells
     is_crypto : whether it is of crypto, which trades at all times
@@ -60,6 +61,7 @@ class LiveFeed:
     symbols: tuple[str, ...]
     days_of: DaysOf
     make_parser: MakeParser
+    unfilled: tuple[str, ...] = ()
     day_after_ns: int = DAY_AFTER_NS
     delay_ns: int = 0
     is_crypto: bool = False
@@ -83,7 +85,7 @@ class LiveFeed:
         VendorError
             What waiting cannot mend: a wrong key, a plan that does not include the feed.
         StorageError
-            If the journal or the ledger cannot be written.
+            If the journal cannot be written, or the store will never take the ledger.
         """
 
         async def append(records: pa.RecordBatch) -> None:
@@ -104,6 +106,7 @@ class LiveFeed:
             feed=self.feed,
             symbols=lambda: self.symbols,
             days_of=self.days_of,
+            unfilled=self.unfilled,
             day_after_ns=self.day_after_ns,
         )
         await filler.load(partial(noted_gaps, intake.journal, intake.raw))
@@ -122,6 +125,7 @@ class LiveFeed:
         stopped.cancel()
         # Both are waited for, whichever ended first; what the one raised is what the feed says.
         ended = await asyncio.gather(listening, filling, return_exceptions=True)
+        await filler.close()
         for failure in ended:
             if isinstance(failure, Exception):
                 raise failure

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +19,7 @@ from websockets.http11 import Request, Response
 
 from marketpipe.errors import UsageError
 from marketpipe.simulator.amend import Amended
-from marketpipe.simulator.clock import LEAD_SECONDS, SimClock
+from marketpipe.simulator.clock import LEAD_SECONDS, SimClock, unix_seconds
 from marketpipe.simulator.delivery import Delivery
 from marketpipe.simulator.faults import Schedule, parse_faults
 from marketpipe.simulator.generate import generate
@@ -225,6 +226,7 @@ def _response(answer: Answer) -> Response:
             ("Connection", "close"),
             ("Content-Length", str(len(answer.body))),
             ("Content-Type", answer.content_type),
+            ("Date", formatdate(unix_seconds(), usegmt=True)),
             *answer.headers,
         ]
     )

@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from marketpipe.store.cancelling import finished
 from marketpipe.store.database import Database
 from marketpipe.store.schema import gaps
 
 GapState: TypeAlias = Literal["open", "repaired", "refused"]
+DAY: Final = "day"
+"""Reason of the entry under which a day with gaps is looked over once it is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,13 @@ class GapEntry:
     bars_exact: int = 0
     detail: str = ""
 
+    @property
+    def is_fine(self) -> bool:
+        """Whether it is repaired and its bars are the vendor's, or its day is not over yet."""
+        if self.state == "open":
+            return self.reason == DAY
+        return self.state == "repaired" and self.bars_exact == self.bars_compared
+
 
 class GapStore:
     """Gaps of every feed; an entry is replaced as what is known of it grows."""
@@ -71,9 +81,16 @@ class GapStore:
     @finished
     async def every(self, journal_id: str | None = None) -> list[GapEntry]:
         """Return the entries of a journal, or of all, in order of journal and number."""
-        statement = sa.select(gaps).order_by(gaps.c.journal_id, gaps.c.number)
-        if journal_id is not None:
-            statement = statement.where(gaps.c.journal_id == journal_id)
         async with self._database.reading() as connection:
-            rows = (await connection.execute(statement)).mappings().all()
-        return [GapEntry(**{**row, "symbols": tuple(json.loads(row["symbols"]))}) for row in rows]
+            return list(await read_gaps(connection, journal_id))
+
+
+async def read_gaps(
+    connection: AsyncConnection, journal_id: str | None = None
+) -> tuple[GapEntry, ...]:
+    """Read entries as `GapStore.every`, by a connection that is open."""
+    statement = sa.select(gaps).order_by(gaps.c.journal_id, gaps.c.number)
+    if journal_id is not None:
+        statement = statement.where(gaps.c.journal_id == journal_id)
+    rows = (await connection.execute(statement)).mappings().all()
+    return tuple(GapEntry(**{**row, "symbols": tuple(json.loads(row["symbols"]))}) for row in rows)

@@ -7,7 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from marketpipe.domain.batches import BadRow, Dictionaries, QuoteBatch, StreamKey, TradeBatch
+from marketpipe.domain.batches import (
+    I64,
+    BadRow,
+    Dictionaries,
+    QuoteBatch,
+    StreamKey,
+    TradeBatch,
+)
 from marketpipe.domain.findings import Example
 from marketpipe.domain.ticks import CLOSING_AUCTION, PLAIN, VOLUME
 from marketpipe.domain.units import DAY_NS, MAX_NANOS, NULL_I64
@@ -76,6 +83,42 @@ def test_repeat_same_content_is_duplicate_other_content_conflicts_with_both_rows
         Example(4, "trade_id", "first in row 2; here ts_ns=10 price=0.000000006 size=0.000000001"),
     )
     assert result.findings.examples("duplicate")[0].row == 3
+
+
+class SomeFetched:
+    """Says of given rows that they were fetched."""
+
+    reach = 100
+
+    def __init__(self, *rows: int) -> None:
+        self.rows = rows
+
+    def among(self, rows: I64) -> npt.NDArray[np.bool_]:
+        return np.isin(rows, self.rows)
+
+
+@pytest.mark.parametrize(
+    ("fetched", "reach", "refetched"),
+    [
+        ((), 100, []),
+        ((3,), 100, [3]),  # the second was fetched: it repeats what was streamed
+        ((2,), 100, [3, 5]),  # the first was: the stream was slower
+        ((2,), 1, [3]),  # too long ago
+        ((2, 3, 4, 5), 100, [3, 5]),
+    ],
+)
+def test_repeat_is_refetched_where_one_of_the_two_was_fetched(
+    fetched: tuple[int, ...], reach: int, refetched: list[int]
+) -> None:
+    # rows 2 to 5; row 4 has the same id and other content
+    batch = trades([5, 5, 6, 5], id_hi=i64([0, 0, 0, 0]), id_lo=i64([9, 9, 9, 9]))
+    told = SomeFetched(*fetched)
+    told.reach = reach
+    found = TickNormalizer(rule_set=RULES).apply(batch, told).findings
+    assert [example.row for example in found.examples("refetched")] == refetched
+    rest = [row for row in (3, 5) if row not in refetched]
+    assert [example.row for example in found.examples("duplicate")] == rest
+    assert found.count("conflicting_duplicate") == 1
 
 
 def test_id_used_again_next_day_is_admitted_and_the_date_is_the_callers() -> None:

@@ -2,142 +2,24 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pytest
 
+from gapkit import DAY_COMES_S, DIFFERENT, ENDS, GAP, MIDNIGHT, MINUTE, NOON, SAME, Script, running
 from livekit import stored
 from marketpipe.domain.units import DAY_NS, NANOS
 from marketpipe.errors import AuthError, EntitlementError, RefusedError, VendorError
 from marketpipe.journal import SqliteJournal
 from marketpipe.lake import LakeTable
-from marketpipe.pipelines.controls import noted_gaps
 from marketpipe.pipelines.datafolder import DataFolder
-from marketpipe.pipelines.feeddays import utc_days
-from marketpipe.pipelines.gapfill import DAY, Compared, GapFiller, RecordKind
+from marketpipe.pipelines.gapfill import Compared
 from marketpipe.sources.connector import Gap
-from marketpipe.sources.records import RecordBuilder
-from marketpipe.store import Database, GapEntry, GapStore
-from vendorkit import HandClock, in_loop, reached
-
-MIDNIGHT = 1_767_571_200 * NANOS  # 2026-01-05
-MINUTE = 60 * NANOS
-NOON = MIDNIGHT + 12 * 60 * MINUTE
-ENDS = NOON + 15 * NANOS
-GAP = Gap(NOON + 10 * NANOS, ENDS, "disconnected")
-SAME = Compared(2, 2, "")
-DIFFERENT = Compared(2, 1, "AAPL 12:00")
-DAY_COMES_S = (MIDNIGHT + DAY_NS + 15 * MINUTE - ENDS) / NANOS
-"""Seconds from the end of the gap to the look at its day."""
-
-
-@dataclass
-class Script:
-    """A vendor's history that fails and compares as told; then all is well."""
-
-    failures: deque[VendorError] = field(default_factory=deque)
-    looks: deque[Compared] = field(default_factory=deque)
-    asked: list[tuple[RecordKind, int, int]] = field(default_factory=list)
-    begun: int = 0
-
-    def pages(self, symbols: tuple[str, ...]) -> "ScriptPages":
-        self.begun += 1
-        return ScriptPages(self, symbols)
-
-    def control(self, facts: dict[str, Any], at_ns: int) -> pa.RecordBatch:
-        builder = RecordBuilder(
-            source="alpaca", feed="iex", stream="control", conn_id=0, conn_started_ns=at_ns
-        )
-        builder.add_control(facts, at_ns)
-        return builder.take()
-
-
-@dataclass
-class ScriptPages:
-    """One trade on each page of trades."""
-
-    script: Script
-    symbols: tuple[str, ...]
-    trades: int = 0
-
-    async def records(
-        self, kind: RecordKind, start_ns: int, end_ns: int
-    ) -> AsyncIterator[pa.RecordBatch]:
-        self.script.asked.append((kind, start_ns, end_ns))
-        if self.script.failures:
-            raise self.script.failures.popleft()
-        self.trades += kind == "trades"
-        yield self.script.control({"event": "page", "symbols": list(self.symbols)}, end_ns)
-
-    def compare(self, start_ns: int, end_ns: int) -> Compared:
-        assert (start_ns, end_ns) != (0, 0)
-        return self.script.looks.popleft() if self.script.looks else SAME
-
-
-@dataclass
-class Run:
-    """A filler at work, its clock and its ledger."""
-
-    filler: GapFiller
-    clock: HandClock
-    store: GapStore
-
-    async def waits(self, seconds: float) -> None:
-        """See that nothing more is done for so long, then let the time pass."""
-        await reached(partial(self.waits_for, seconds))
-        self.clock.advance(seconds)
-
-    def waits_for(self, seconds: float) -> bool:
-        return self.clock.naps == [seconds]
-
-    async def entry(self, number: int = 1) -> GapEntry:
-        return {entry.number: entry for entry in await self.store.every("j")}[number]
-
-
-@asynccontextmanager
-async def running(
-    folder: Path,
-    script: Script,
-    journal: SqliteJournal,
-    *,
-    at_ns: int = ENDS,
-    name: str = "store.db",
-    symbols: tuple[str, ...] = ("AAPL", "MSFT"),
-) -> AsyncIterator[Run]:
-    """Run a filler over a journal, with the ledger in a database of that name."""
-
-    async def append(records: pa.RecordBatch) -> None:
-        journal.append(records)
-
-    clock = HandClock(at_ns)
-    raw = LakeTable.open(DataFolder(folder).lake, "raw")
-    async with await Database.open(f"sqlite:///{folder / name}") as database:
-        store = GapStore(database)
-        filler = GapFiller(
-            script,
-            clock,
-            store,
-            append,
-            journal_id="j",
-            source="alpaca",
-            feed="iex",
-            symbols=lambda: symbols,
-            days_of=utc_days,
-        )
-        await filler.load(partial(noted_gaps, journal, raw))
-        task = asyncio.create_task(filler.run())
-        try:
-            yield Run(filler, clock, store)
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+from marketpipe.store import GapEntry
+from marketpipe.store.gaps import DAY
+from vendorkit import in_loop, reached
 
 
 @pytest.fixture
@@ -259,6 +141,26 @@ def test_bars_that_differ_are_fetched_again_twice_at_most(
 
 
 @in_loop
+async def test_entry_names_what_is_not_fetched_and_the_look_at_its_day_does_not(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    script = Script(looks=deque([DIFFERENT] * 3))
+    left = ("quotes", "statuses")
+    async with running(tmp_path, script, journal, unfilled=left) as run:
+        await run.filler.opened(GAP)
+        for seconds in (2, 83, 40, 40):
+            await run.waits(seconds)
+        await reached(partial(run.waits_for, DAY_COMES_S - 165))
+        run.clock.advance(DAY_COMES_S)
+        await reached(lambda: run.filler.open == 0)
+        details = [entry.detail for entry in await run.ledger()]
+    assert details == [
+        "1 minute bars differ, first AAPL 12:00; not fetched: quotes, statuses",
+        "",
+    ]
+
+
+@in_loop
 async def test_day_with_gaps_is_fetched_whole_once_it_is_over(
     tmp_path: Path, journal: SqliteJournal
 ) -> None:
@@ -267,14 +169,14 @@ async def test_day_with_gaps_is_fetched_whole_once_it_is_over(
     async with running(tmp_path, script, journal) as run:
         await run.filler.opened(GAP)
         await run.filler.opened(Gap(ENDS + NANOS, ENDS + 2 * NANOS, "mute"))
-        entries = await run.store.every("j")
+        entries = await run.ledger()
         assert [(e.number, e.reason) for e in entries] == [
             *[(1, "disconnected"), (2, DAY)],
             (3, "mute"),
         ]
         # one that goes past midnight touches the next day too
         await run.filler.opened(Gap(evening, evening + 10 * NANOS, "mute"))
-        days = [e for e in await run.store.every("j") if e.reason == DAY]
+        days = [e for e in await run.ledger() if e.reason == DAY]
         assert [(e.start_ns, e.end_ns) for e in days] == [
             (MIDNIGHT, MIDNIGHT + DAY_NS),
             (MIDNIGHT + DAY_NS, MIDNIGHT + 2 * DAY_NS),
@@ -295,10 +197,10 @@ async def test_gap_of_no_time_or_no_symbol_is_no_entry(
 ) -> None:
     async with running(tmp_path, Script(), journal) as run:
         await run.filler.opened(Gap(ENDS, ENDS, "mute"))
-        assert await run.store.every("j") == []
+        assert await run.ledger() == []
     async with running(tmp_path, Script(), journal, symbols=()) as run:
         await run.filler.opened(GAP)
-        assert await run.store.every("j") == []
+        assert await run.ledger() == []
 
 
 @in_loop
@@ -314,7 +216,7 @@ async def test_entries_left_open_are_taken_up_by_the_next_run(
         await reached(partial(run.waits_for, DAY_COMES_S - 600))
         assert (await run.entry()).state == "repaired"
         await run.filler.opened(Gap(later - NANOS, later, "stopped"))
-        entries = await run.store.every("j")
+        entries = await run.ledger()
     assert [(e.number, e.reason) for e in entries] == [
         *[(1, "disconnected"), (2, DAY)],
         (3, "stopped"),
@@ -336,7 +238,7 @@ def test_ledger_that_the_store_lost_is_read_back(
             await run.waits(82)
             await reached(lambda: run.filler.open == 1)
             await run.filler.opened(Gap(ENDS + 84 * NANOS, ENDS + 85 * NANOS, "mute"))
-            known = await run.store.every("j")
+            known = await run.ledger()
         if deleted:
             rows = stored(journal)
             LakeTable.open(DataFolder(tmp_path).lake, "raw").append(
@@ -345,11 +247,11 @@ def test_ledger_that_the_store_lost_is_read_back(
             assert journal.retain(len(rows)) > 0
         at_ns = ENDS + 85 * NANOS
         async with running(tmp_path, Script(), journal, at_ns=at_ns, name="new.db") as run:
-            back = await run.store.every("j")
+            back = await run.ledger()
             await reached(partial(run.waits_for, 2))
             assert run.filler.open == 2
             await run.filler.opened(Gap(at_ns, at_ns + NANOS, "mute"))
-            return known, back, await run.store.every("j")
+            return known, back, await run.ledger()
 
     known, back, after = asyncio.run(lose())
     assert [(e.number, e.state) for e in known] == [

@@ -180,6 +180,21 @@ def failure(answer: Answer, what: str, keys: Keys) -> VendorError | None:
     )
 
 
+def server_ns(answer: Answer) -> int | None:
+    """Return what time it is at the server, ns, cut to the second; None if it does not say."""
+    try:
+        told = parsedate_to_datetime(answer.headers.get("Date", ""))
+        return int(told.timestamp()) * NANOS
+    except (ValueError, OverflowError):
+        return None
+
+
+def per_minute(answer: Answer) -> int | None:
+    """Return how many requests the plan allows in a minute; None if the server does not say."""
+    limit = answer.headers.get("X-RateLimit-Limit", "")
+    return int(limit) if limit.isascii() and limit.isdecimal() and len(limit) < 10 else None
+
+
 def seconds_to_reset(answer: Answer, now_ns: int) -> float:
     """Return how long a limit lasts, by the server's clock if it says what time it is there.
 
@@ -187,11 +202,10 @@ def seconds_to_reset(answer: Answer, now_ns: int) -> float:
     """
     try:
         reset = int(answer.headers.get("X-RateLimit-Reset", ""))
-        date = answer.headers.get("Date")
-        now = parsedate_to_datetime(date).timestamp() if date else now_ns / NANOS
-    except (ValueError, OverflowError):
+    except ValueError:
         return 0.0
-    wait = reset - now
+    there_ns = server_ns(answer)
+    wait = reset - (now_ns if there_ns is None else there_ns) / NANOS
     return wait if 0 < wait <= LONGEST_RESET_SECONDS else 0.0
 
 

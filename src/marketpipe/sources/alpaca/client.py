@@ -73,7 +73,7 @@ class AlpacaConnector(SocketConnector):
             silence_seconds=silence_seconds,
         )
         self._stream = stream
-        self._url = f"{stream.url.rstrip('/')}/{stream.path}"
+        self._url = stream.address
         self._secrets = (stream.key.get_secret_value(), stream.secret.get_secret_value())
         self._subscriptions = Subscriptions(stream.usual_channels, is_crypto=stream.is_crypto)
         self._asking = asyncio.Lock()
@@ -114,6 +114,23 @@ class AlpacaConnector(SocketConnector):
         builder.add_control({"event": "connected", "url": self._url, "encoding": encoding}, now)
         self._stage = _Stage()
         return Link(socket, builder, encoding, clock=self._clock, ears=self._ears)
+
+    async def try_out(self) -> str:
+        """Connect, be let in, subscribe what is wanted, and hang up; nothing is handed out.
+
+        Returns what the vendor did not grant though it refused nothing, "" if that is nothing.
+
+        Raises
+        ------
+        VendorError
+            Whatever is in the way, also what waiting may mend.
+        """
+        link = await self._open(self._conn_id)
+        try:
+            await self._enter(link)
+        finally:
+            await link.socket.close()
+        return self._status.last_error
 
     async def _enter(self, link: Link) -> None:
         # The welcome says that a server is there, not that it lets us in.

@@ -49,21 +49,17 @@ class AlpacaStream:
     compress: bool = False
 
     def __post_init__(self) -> None:
-        if not _PATH.fullmatch(self.path):
-            raise UsageError(
-                f"alpaca: path was '{self.path}'; v2/iex, v2/sip, v2/delayed_sip, v2/test and "
-                "v1beta3/crypto/us are streams"
-            )
+        stream_address(self.url, self.path)
         if not (self.key.get_secret_value() and self.secret.get_secret_value()):
             raise UsageError(
                 "alpaca: the key or the secret is empty. Set ALPACA_API_KEY and "
                 "ALPACA_SECRET_KEY, or put them into keys.env"
             )
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or "@" in parts.netloc:
-            raise UsageError(
-                "alpaca: url must be like wss://host or ws://127.0.0.1:8765, without a user"
-            )
+
+    @property
+    def address(self) -> str:
+        """Where it is connected to."""
+        return stream_address(self.url, self.path)
 
     @property
     def is_crypto(self) -> bool:
@@ -81,3 +77,24 @@ class AlpacaStream:
         if self.channels is not None:
             return self.channels
         return CRYPTO_CHANNELS if self.is_crypto else STOCK_CHANNELS
+
+
+def stream_address(url: str, path: str) -> str:
+    """Return the address of a stream on a server.
+
+    Raises
+    ------
+    UsageError
+        If the path is unknown, or the server's address is none.
+    """
+    if not _PATH.fullmatch(path):
+        raise UsageError(
+            f"alpaca: path was '{path}'; v2/iex, v2/sip, v2/delayed_sip, v2/test and "
+            "v1beta3/crypto/us are streams"
+        )
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or "@" in parts.netloc:
+        raise UsageError(
+            "alpaca: url must be like wss://host or ws://127.0.0.1:8765, without a user"
+        )
+    return f"{url.rstrip('/')}/{path}"

@@ -20,17 +20,23 @@ from pydantic import SecretStr
 
 from marketpipe.domain.batches import TradeBatch
 from marketpipe.domain.closing import AsyncClosing
-from marketpipe.domain.symbols import is_valid_symbol
-from marketpipe.domain.units import MAX_TS_NS, format_ns
-from marketpipe.errors import ConnectError, RateLimitError, RefusedError, UsageError
+from marketpipe.domain.units import MAX_TS_NS, NANOS, format_ns
+from marketpipe.errors import (
+    ConnectError,
+    RateLimitError,
+    RefusedError,
+    UsageError,
+    VendorError,
+)
 from marketpipe.sources.alpaca import answers
+from marketpipe.sources.alpaca.asking import checked, data_address, past, where
+from marketpipe.sources.alpaca.config import DATA_URL
 from marketpipe.sources.alpaca.pages import PageKind, add_page, stream_of
 from marketpipe.sources.alpaca.parse import AlpacaParser
 from marketpipe.sources.clocks import Clock
 from marketpipe.sources.records import RecordBuilder, as_stored
 from marketpipe.sources.supervision import Backoff
 
-URL: Final = "https://data.alpaca.markets"
 MAX_LIMIT: Final = 10_000
 """Elements of a page at most, counted over all symbols."""
 SYMBOLS_PER_REQUEST: Final = 400
@@ -65,13 +71,32 @@ class Page(NamedTuple):
     next_page_token: str | None
 
 
+class Look(NamedTuple):
+    """What a request that was made once told.
+
+    Attributes
+    ----------
+    failure : why there are no data; None if there are
+    server_ns : what time it is at the server, ns since the epoch, UTC, cut to the second; None
+        if it did not say
+    begun_ns, ended_ns : when it was asked and answered, by the client's clock
+    per_minute : how many requests the plan allows in a minute; None if the server did not say
+    """
+
+    failure: VendorError | None
+    server_ns: int | None
+    begun_ns: int
+    ended_ns: int
+    per_minute: int | None
+
+
 class AlpacaRest(AsyncClosing):
     """A client of Alpaca's market data API; an asynchronous context manager.
 
     Parameters
     ----------
     key, secret : both or, as crypto allows, neither
-    url : of the server, without a path; `URL` by default
+    url : of the server, without a path; `DATA_URL` by default
     clock : what ``received_ns`` is read from and retries are spaced by
     random : spreads retries
     pause : waits seconds of real time, for the vendor's rate limit knows no other
@@ -83,14 +108,14 @@ class AlpacaRest(AsyncClosing):
         key: SecretStr | None,
         secret: SecretStr | None,
         *,
-        url: str = URL,
+        url: str = DATA_URL,
         clock: Clock,
         random: Random,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         answer_seconds: float = 30.0,
     ) -> None:
         self._keys = answers.Keys(key, secret)
-        self._url = _base(url)
+        self._url = data_address(url)
         self._clock, self._random, self._pause = clock, random, pause
         self._client = httpx.AsyncClient(
             auth=self._keys,
@@ -137,14 +162,13 @@ class AlpacaRest(AsyncClosing):
             AuthError, EntitlementError, RefusedError at once; RateLimitError and ConnectError when
             retries are used up; RefusedError too where a page's token comes a second time.
         """
-        names = _checked(symbols)
+        names = checked(symbols)
         if not 0 <= start_ns <= end_ns <= MAX_TS_NS or not 1 <= limit <= MAX_LIMIT:
             raise UsageError(
                 f"Alpaca history: start_ns was {start_ns}, end_ns {end_ns}, limit {limit}; valid "
                 f"are 0 <= start_ns <= end_ns (both inclusive) and 1 to {MAX_LIMIT:,}"
             )
-        history = "sip" if feed == "delayed_sip" else feed
-        path, params = _where(kind, history, crypto=crypto, loc=loc)
+        path, params = where(kind, past(feed), crypto=crypto, loc=loc)
         params |= {"start": format_ns(start_ns), "end": format_ns(end_ns), "limit": str(limit)}
         params["sort"] = "asc"
         if kind == "bars":
@@ -169,15 +193,48 @@ class AlpacaRest(AsyncClosing):
 
         Symbols of which the vendor has no trade are absent. Arguments and errors as of `pages`.
         """
-        names = _checked(symbols)
+        names = checked(symbols)
         kind: PageKind = "trades"
-        path, params = _where(kind, feed, crypto=crypto, loc=loc, latest=True)
+        path, params = where(kind, feed, crypto=crypto, loc=loc, latest=True)
         found: dict[str, int] = {}
         for first in range(0, len(names), SYMBOLS_PER_REQUEST):
             params["symbols"] = ",".join(names[first : first + SYMBOLS_PER_REQUEST])
             body, _ = await self._get(path, params)
             found |= answers.latest_times(body)
         return found
+
+    async def look(
+        self,
+        symbols: Collection[str],
+        *,
+        feed: str | None = None,
+        crypto: bool = False,
+        loc: str = "us",
+        ago_ns: int = 0,
+    ) -> Look:
+        """Ask once for trades of a minute, as the repair of a gap does; what fails is returned.
+
+        Parameters
+        ----------
+        ago_ns : how long ago the minute ended
+        feed, crypto, loc : as of `pages`
+
+        Raises
+        ------
+        UsageError
+            If what is asked makes no sense.
+        """
+        path, params = where("trades", past(feed), crypto=crypto, loc=loc)
+        begun_ns = self._clock.now_ns()
+        end_ns = begun_ns - ago_ns
+        params |= {"start": format_ns(end_ns - 60 * NANOS), "end": format_ns(end_ns)}
+        params |= {"limit": "1", "symbols": ",".join(checked(symbols)[:SYMBOLS_PER_REQUEST])}
+        answer, what = await self._ask(path, params), answers.asked(params)
+        ended_ns = self._clock.now_ns()
+        if isinstance(answer, str):
+            return Look(self._unanswered(what, answer), None, begun_ns, ended_ns, None)
+        told = answers.server_ns(answer), begun_ns, ended_ns, answers.per_minute(answer)
+        return Look(answers.failure(answer, what, self._keys), *told)
 
     async def _following(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Page]:
         token: str | None = None
@@ -220,15 +277,18 @@ class AlpacaRest(AsyncClosing):
                 if not answers.may_pass(answer):
                     raise failure
             else:
-                failure = ConnectError(
-                    f"Alpaca: {what}: {self._url} gave no answer: {answer}. Check the network, the "
-                    "name of the server, and proxy settings"
-                )
+                failure = self._unanswered(what, answer)
             wait = tries.pause()
             if tries.attempt >= TRIES:
                 raise failure
             _log.warning("%s; try %d of %d failed", failure, tries.attempt, TRIES)
             await self._clock.sleep(wait)
+
+    def _unanswered(self, what: str, why: str) -> ConnectError:
+        return ConnectError(
+            f"Alpaca: {what}: {self._url} gave no answer: {why}. Check the network, the name of "
+            "the server, and proxy settings"
+        )
 
     async def _ask(self, path: str, params: Mapping[str, str]) -> "answers.Answer | str":
         """Ask once; return the answer, or what was in the way of one."""
@@ -249,42 +309,6 @@ class AlpacaRest(AsyncClosing):
         return answers.Answer(
             response.status_code, response.headers, bytes(body), str(response.url)
         )
-
-
-def _base(url: str) -> str:
-    try:
-        parts = httpx.URL(url)
-    except httpx.InvalidURL:
-        parts = httpx.URL("")
-    if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo or parts.query:
-        raise UsageError(
-            "Alpaca: the address of the data API is none; valid is an address without a user and "
-            f"without a query, such as {URL}"
-        )
-    return str(parts).rstrip("/")
-
-
-def _checked(symbols: Collection[str]) -> list[str]:
-    wrong = next((symbol for symbol in symbols if not is_valid_symbol(symbol)), None)
-    if wrong is not None or not symbols:
-        raise UsageError(
-            f"Alpaca history: symbols were {wrong!r}; valid are names such as AAPL or BTC/USD"
-            if symbols
-            else "Alpaca history: no symbols; name at least one"
-        )
-    return sorted(set(symbols))
-
-
-def _where(
-    kind: PageKind, feed: str | None, *, crypto: bool, loc: str, latest: bool = False
-) -> tuple[str, dict[str, str]]:
-    if crypto:
-        if not is_valid_symbol(loc) or "/" in loc:
-            raise UsageError(f"Alpaca history: loc was {loc!r}; valid is a venue such as us")
-        return f"/v1beta3/crypto/{loc}/{'latest/' if latest else ''}{kind}", {}
-    if feed is None:
-        raise UsageError("Alpaca history: no feed; of stocks name one, such as iex or sip")
-    return f"/v2/stocks/{kind}{'/latest' if latest else ''}", {"feed": feed}
 
 
 async def historical_ticks(
