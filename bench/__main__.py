@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 from bench import (
+    alpaca,
+    alpacaruns,
     correctness,
     data,
     lakes,
@@ -50,7 +52,11 @@ def main() -> int:
     print(page.call_table(calls))
     print()
     live_sections = livepage.sections(
-        live.measure(), live.profile(), lakes.measure(), store.measure()
+        live.measure(),
+        live.profile(),
+        alpaca.section(alpacaruns.measure()),
+        lakes.measure(),
+        store.measure(),
     )
     print(live_sections)
     if not arguments.no_page:

@@ -66,8 +66,10 @@ def store_table(found: list[Adding]) -> str:
     return "\n".join(lines)
 
 
-def sections(run: LiveRun, stages: list[Stage], found: list[Lakes], adding: list[Adding]) -> str:
-    """Return all sections as Markdown."""
+def sections(
+    run: LiveRun, stages: list[Stage], streamed: str, found: list[Lakes], adding: list[Adding]
+) -> str:
+    """Return all sections as Markdown; ``streamed`` is the one on live feeds of Alpaca."""
     return f"""## Live
 
 Trades of 500 symbols as Alpaca sends them, {run.message_bytes:.0f} bytes each, 10 to a frame,
@@ -81,6 +83,8 @@ Where the time goes: the stages one after the other, each alone, CPU of all its 
 run above they overlap.
 
 {profile_table(stages, live.MESSAGES // 3)}
+
+{streamed}
 
 ## Reading the lake
 

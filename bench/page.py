@@ -13,7 +13,7 @@ from bench.speed import RUNS, TARGETS, Outcome, best
 from bench.whole import Call, Run
 
 _PACKAGES = (
-    *("duckdb", "polars", "nautilus_trader", "arcticdb", "deltalake"),
+    *("duckdb", "polars", "nautilus_trader", "alpaca-py", "arcticdb", "deltalake"),
     *("numpy", "numba", "pyarrow"),
 )
 _OURS = "MarketPipe"
@@ -189,6 +189,7 @@ older than the symbol's last and never reopens a bar.
 
 ```
 make bench
+.venv-bench/bin/python -m bench.alpaca --output docs/benchmarks.md
 .venv-bench/bin/python -m bench.soak
 .venv-bench/bin/python -m bench --trades 1000000 --date 2026-01-05
 ```

@@ -16,6 +16,9 @@ from marketpipe.sources.delivery import MOST_RECORDS, Delivery
 from marketpipe.sources.framing import Encoding
 from marketpipe.sources.records import RecordBuilder
 
+MOST_BETWEEN_TICKS: Final = 1 << 16
+"""After so many records the clock ticks though it is not a second later: what is derived at once
+stays small, however fast a feed is and however far behind it is taken."""
 CLOSED: Final = "closed"
 """Why a link ended: the other side hung up."""
 STOPPED: Final = "stopped"
@@ -73,6 +76,7 @@ class Link:
         self._encoding: Encoding = encoding
         self._clock = clock
         self._ears = ears
+        self._since_tick = 0
         self._turn = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._handing: asyncio.Task[None] | None = None
@@ -123,11 +127,22 @@ class Link:
                 add(frame, now(), encoding)
             if len(builder) >= MOST_RECORDS:
                 await delivery.relieve()
+                self._tick_if_many()
             else:
                 notice()
 
     async def _take(self, batch: pa.RecordBatch) -> None:
+        self._since_tick += len(batch)
         await self._ears.take(self, batch)
+
+    def _tick_if_many(self) -> None:
+        if self._since_tick >= MOST_BETWEEN_TICKS and self.since_ns is not None:
+            self._add_tick(self._clock.now_ns())
+
+    def _add_tick(self, now_ns: int) -> None:
+        self._since_tick = 0
+        self.builder.add_clock(now_ns)
+        self.delivery.notice()
 
     async def tick(self) -> None:
         """Record a tick of the clock in each of its seconds; never returns."""
@@ -138,8 +153,7 @@ class Link:
             now = clock.now_ns()
             # While too much waits, what was sent before this second may not be received yet.
             if now // NANOS > second and self.since_ns is not None and not self.delivery.is_blocked:
-                self.builder.add_clock(now)
-                self.delivery.notice()
+                self._add_tick(now)
             second = now // NANOS
 
     async def finish(self, why: str) -> BaseException | None:

@@ -22,7 +22,7 @@ _LAST_LIST: Final = 6
 _STRING, _LIST, _NUMBER = 0, 1, 2
 INDEX: Final = 0x7FFF_FFFF
 """Mask that tells the compiler that an index is not negative, which saves it a test."""
-_PLAIN: Final = np.array([32 <= byte <= 126 and byte not in b'"\\' for byte in range(256)])
+PLAIN: Final = np.array([32 <= byte <= 126 and byte not in b'"\\' for byte in range(256)])
 _MAX_TEXT_BYTES: Final = 64
 _MAX_ID_DIGITS: Final = 18
 
@@ -88,7 +88,7 @@ def word(buf: Any, begin: int, end: int, slots: Any, entries: Any, arena: Any, u
 @njit(cache=True, nogil=True, inline="always")
 def _string_end(buf: Any, i: int, end: int) -> int:
     # From behind the opening quote to behind the closing one; -1 if it is not plain ASCII.
-    while i < end and _PLAIN[buf[i & INDEX]]:
+    while i < end and PLAIN[buf[i & INDEX]]:
         i += 1
     return i + 1 if i < end and buf[i & INDEX] == 34 else -1
 
@@ -131,7 +131,7 @@ def _number_end(buf: Any, i: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _field(buf: Any, begin: int, end: int) -> int:
+def field_of(buf: Any, begin: int, end: int) -> int:
     # Which field a key names; -1 for any other.
     if end - begin == 3 and buf[begin] == 116 and buf[begin + 1] == 107 and buf[begin + 2] == 115:
         return SIDE
@@ -171,7 +171,7 @@ def _locate(buf: Any, i: int, end: int, begins: Any, ends: Any) -> bool:
         i = _string_end(buf, key, end)
         if i < 0 or i + 1 >= end or buf[i] != 58:
             return False
-        field = _field(buf, key, i - 1)
+        field = field_of(buf, key, i - 1)
         i += 1
         value = i
         if buf[i] == 34:

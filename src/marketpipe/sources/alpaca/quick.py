@@ -20,6 +20,7 @@ from marketpipe.domain.batches import (
 )
 from marketpipe.domain.symbols import is_valid_symbol
 from marketpipe.sources.alpaca import _scan_kernel as kernel
+from marketpipe.sources.alpaca._packed_kernel import scan_packed
 from marketpipe.sources.alpaca.codes import Streams, TextCodes
 from marketpipe.sources.records import arrival_of, int64s
 
@@ -70,10 +71,13 @@ class Scanner:
             side=np.empty(n, np.int8),
             texts=np.empty((4, n), np.int32),
         )
-        kernel.scan(
+        columns = (
             buf, ends, found.usual, found.ts, found.price, found.size, found.trade_id,
             found.side, found.texts, *self._words,
         )  # fmt: skip
+        kernel.scan(*columns)
+        if not found.usual.all():
+            scan_packed(*columns)
         return found
 
     def text(self, number: int) -> bytes:

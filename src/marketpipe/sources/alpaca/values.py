@@ -22,9 +22,11 @@ FIRST_PACKED: Final = 0x80
 Packed: TypeAlias = "list[bool] | None"
 """Which messages of a group are msgpack; None if none is."""
 
+EXACT_BELOW: Final = 4_000_000.0
+"""Below, a float64 has neighbours nearer than 1e-9: one multiple of 1e-9 at most reads as it."""
+
 _NANO: Final = Decimal("1e-9")
 _WIDE: Final = Context(prec=40)
-_EXACT_BELOW: Final = 4_000_000.0
 _number = msgspec.msgpack.Decoder(float).decode
 _from_msgpack = msgspec.msgpack.Decoder().decode
 _json_words = msgspec.json.Decoder(list[str] | None).decode
@@ -109,16 +111,15 @@ def _number_text(raw: Raw) -> bytes | Raw:
 
 
 def _usual_numbers(raws: Sequence[Raw]) -> I64 | None:
-    """Read floats and integers below four million; None if one is not such, or not of 1e-9.
+    """Read floats and integers below `EXACT_BELOW`; None if one is not such, or not of 1e-9.
 
-    There a float64 has neighbours nearer than 1e-9, so one multiple of 1e-9 at most reads as it,
-    and that one is its shortest decimal.
+    The multiple of 1e-9 that reads as a float is its shortest decimal.
     """
     try:
         values = np.fromiter(map(_number, raws), np.float64, len(raws))
     except (*DECODE_ERRORS, TypeError, ValueError, OverflowError):
         return None
-    if not (np.abs(values) < _EXACT_BELOW).all():
+    if not (np.abs(values) < EXACT_BELOW).all():
         return None
     nanos = np.rint(values * NANOS)
     if (nanos / NANOS != values).any():

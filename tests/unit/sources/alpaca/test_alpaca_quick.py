@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from marketpipe.domain.batches import TradeBatch
 from marketpipe.journal import MemoryJournal
 from marketpipe.sources.alpaca import AlpacaParser
+from marketpipe.sources.alpaca.quick import Scanner
 from marketpipe.sources.parsed import Parsed
 from marketpipe.sources.records import RecordBuilder
 
@@ -125,6 +127,102 @@ def test_quick_reader_other_spellings_read_as_the_general_reader_has_them(
     payloads = [USUAL.encode(), USUAL.replace(old, new, 1).encode()]
     assert payloads[0] != payloads[1]
     assert outcome(AlpacaParser(), payloads) == outcome(AlpacaParser(), generally(payloads))
+
+
+PACKED: dict[str, Any] = json.loads(USUAL) | {
+    "t": msgspec.msgpack.Ext(-1, (208_000_000 << 34 | 1_614_009_104).to_bytes(8, "big"))
+}
+"""The same message in msgpack; extensions stand for other times and for what is no time."""
+EXTENSIONS = st.sampled_from(
+    [
+        msgspec.msgpack.Ext(code, value.to_bytes(size, "big"))
+        for code, size, value in [
+            (-1, 8, 5), (-1, 4, 1_614_009_104), (-1, 8, (1 << 64) - 1), (3, 8, 5), (-1, 12, 7),
+            (-1, 8, 999_999_999 << 34 | 9_223_372_036), (-1, 8, 1_000_000_000 << 34 | 1),
+        ]
+    ]
+)  # fmt: skip
+PACKED_CHANGES = st.lists(st.tuples(KEYS, VALUES | EXTENSIONS), max_size=3)
+
+
+def packed_records(payloads: list[bytes]) -> pa.RecordBatch:
+    """Return records of messages that came in one frame, so that none is taken for a frame."""
+    builder = RecordBuilder(source="alpaca", feed="sip", stream="t", conn_id=1, conn_started_ns=5)
+    builder.add_frame(msgspec.msgpack.encode([msgspec.Raw(one) for one in payloads]), 7, "msgpack")
+    journal = MemoryJournal("alpaca")
+    journal.append(builder.take())
+    return pa.concat_batches(list(journal.reader().read(0)))
+
+
+def packed_outcome(payloads: list[bytes]) -> tuple[Any, ...]:
+    parser = AlpacaParser()
+    parsed = parser.parse(packed_records(payloads))
+    bad = [(row.row, row.reason, row.field) for row in parsed.bad]
+    return facts(parsed), bad, dict(parsed.unparsed), parser.streams
+
+
+def with_long_head(payload: bytes) -> bytes:
+    """Write the size of a map in two bytes, which only the general reader takes."""
+    return b"\xde\x00" + bytes((payload[0] & 0x0F,)) + payload[1:]
+
+
+@settings(max_examples=500, deadline=None)
+@given(messages=st.lists(st.tuples(PACKED_CHANGES, GONE), min_size=1, max_size=6))
+def test_quick_reader_any_msgpack_message_reads_as_the_general_reader_has_it(
+    messages: list[tuple[list[tuple[str, Any]], list[str]]],
+) -> None:
+    payloads = []
+    for changes, gone in messages:
+        message = PACKED | dict(changes)
+        kept = {key: value for key, value in message.items() if key not in gone}
+        payloads.append(msgspec.msgpack.encode(kept))
+    assert packed_outcome(payloads) == packed_outcome(list(map(with_long_head, payloads)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.sampled_from("ps"),
+    number=st.floats(width=64) | st.floats(width=32) | st.integers(-(2**63), 2**64 - 1)
+    | st.integers(0, 10**15).map(lambda nanos: nanos / 10**9),
+)  # fmt: skip
+def test_quick_reader_any_packed_number_reads_as_the_general_reader_has_it(
+    name: str, number: float
+) -> None:
+    payloads = [msgspec.msgpack.encode(PACKED | {name: number})]
+    assert packed_outcome(payloads) == packed_outcome(list(map(with_long_head, payloads)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\xa1x\xa1V", b"\xa1x\xc0"), (b"\xa1x\xa1V", b"\xa1x\xd9\x01V"),
+        (b"\xa1x\xa1V", b"\xa1x\xa1\xff"), (b"\xa1x\xa1V", b"\xa1S\xa1V"),
+        (b"\xa1x\xa1V", b"\xd9\x01x\xa1V"), (b"\xa1x\xa1V", b"\x05\xa1V"),
+        (b"\xa1s\x01", b"\xa1s\xd3" + bytes(7) + b"\x01"), (b"\xa1s\x01", b"\xa1s\xff"),
+        (b"\xa1s\x01", b"\xa1s\xca\x3f\x80\x00\x00"), (b"\xa1s\x01", b"\xa1s\xcf" + b"\xff" * 8),
+        (b"\xa1s\x01", b"\xa1s\xc3"), (b"\x92\xa1@\xa1I", b"\x91\x92\xa1@\xa1I"),
+        (b"\x92\xa1@\xa1I", b"\xdc\x00\x02\xa1@\xa1I"), (b"\x92\xa1@\xa1I", b"\x90"),
+        (b"\xa1z\xa1C", b"\xa3tks\xa1B"), (b"\xa1z\xa1C", b"\xa3tks\xa1?"),
+        (b"\xa1z\xa1C", b"\xa3tks\xa0"), (b"\xa1z\xa1C", b"\xa1n\xc4\x01C"),
+        (b"\xa1z\xa1C", b"\xa1n\x81\xa1p\x01"), (b"\xa1T\xa1t", b"\xa1T\xa1q"),
+    ],
+)  # fmt: skip
+def test_quick_reader_other_packed_forms_read_as_the_general_reader_has_them(
+    old: bytes, new: bytes
+) -> None:
+    usual = msgspec.msgpack.encode(PACKED)
+    payloads = [usual, usual.replace(old, new, 1), usual]
+    assert payloads[1] != usual
+    assert packed_outcome(payloads) == packed_outcome(list(map(with_long_head, payloads)))
+
+
+def test_quick_reader_takes_the_usual_trade_in_json_and_in_msgpack() -> None:
+    payloads = [USUAL.encode(), msgspec.msgpack.encode(PACKED)]
+    assert Scanner().scan(pa.array(payloads, pa.binary())).usual.tolist() == [True, True]
+    assert (
+        facts(AlpacaParser().parse(records(payloads[:1])))[0][1:7]
+        == (facts(AlpacaParser().parse(packed_records(payloads[1:])))[0][1:7])
+    )
 
 
 def test_quick_reader_streams_keep_journal_order_beside_other_messages() -> None:

@@ -3,11 +3,16 @@
 import asyncio
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from pydantic import SecretStr
 
 from marketpipe.sources.alpaca.client import AlpacaConnector
 from marketpipe.sources.alpaca.config import AlpacaStream
+from marketpipe.sources.delivery import MOST_RECORDS
+from marketpipe.sources.links import MOST_BETWEEN_TICKS
 from marketpipe.sources.records import frames_of
 from restkit import FakeAlpaca, serving
 from vendorkit import (
@@ -228,6 +233,38 @@ async def test_slow_taker_holds_the_socket_back_and_loses_nothing() -> None:
         assert connector.status.blocked_ns > 0
     ids = [msgspec.msgpack.decode(p).get("i") for p in taker.payloads[3:]]
     assert ids == list(range(total))
+
+
+@in_loop
+async def test_clock_ticks_by_count_too_where_more_comes_than_is_taken() -> None:
+    batches: list[pa.RecordBatch] = []
+    done = asyncio.Event()
+    frames, per_frame = 150, 1000
+
+    async def keep(batch: pa.RecordBatch) -> None:
+        batches.append(batch)
+        if (
+            sum(pc.sum(pc.equal(b["kind"], "data")).as_py() for b in batches)
+            == frames * per_frame + 3
+        ):
+            done.set()
+
+    async with Vendor() as vendor:
+        connector = made(vendor, Taker(), HandClock())
+        connector.register_callback(keep)
+        await connector.subscribe(["AAPL"], ["trades"])
+        async with running(connector):
+            peer = await live(vendor, connector)
+            for _ in range(frames):
+                await peer.send(*[TRADE] * per_frame)
+            await done.wait()
+    kinds = np.concatenate([np.asarray(batch["kind"]) for batch in batches])
+    ticks = np.flatnonzero(kinds == "clock")
+    apart = np.diff([0, *ticks.tolist(), len(kinds)])
+    # What is handed out at once may come on top: so many records as may wait, and a frame.
+    assert len(ticks) == 2
+    assert apart.max() <= MOST_BETWEEN_TICKS + 2 * (MOST_RECORDS + per_frame)
+    assert apart[:-1].min() >= MOST_BETWEEN_TICKS
 
 
 @in_loop
