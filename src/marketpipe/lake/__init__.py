@@ -7,6 +7,7 @@ Never changes a row; never holds a market rule.
 from marketpipe.lake import allocator as _allocator  # noqa: F401  # before deltalake is loaded
 from marketpipe.lake.budget import DiskBudget, usage
 from marketpipe.lake.compaction import Compaction, compact, vacuum
+from marketpipe.lake.datafiles import Compression
 from marketpipe.lake.instants import Instant, instant_ns
 from marketpipe.lake.layout import TABLES, LakeLayout, TableSpec
 from marketpipe.lake.lease import lease
@@ -14,7 +15,7 @@ from marketpipe.lake.reading import Lake
 from marketpipe.lake.retention import drop_before, first_day_kept
 from marketpipe.lake.sandbox import SqlLimits
 from marketpipe.lake.spans import Span, spans
-from marketpipe.lake.table import Compression, LakeTable, Predicate, TableCommit
+from marketpipe.lake.table import LakeTable, Predicate, TableCommit
 from marketpipe.lake.views import Knowledge
 
 __all__ = [

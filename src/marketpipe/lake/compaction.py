@@ -9,10 +9,11 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 
 from marketpipe.errors import BusyError, LakeError
+from marketpipe.lake.datafiles import Action, LiveFile
 from marketpipe.lake.faults import told_as_ours
 from marketpipe.lake.layout import TableSpec
 from marketpipe.lake.lease import lease
-from marketpipe.lake.rewrite import Action, LiveFile, live_files, rewrite
+from marketpipe.lake.rewrite import live_files, rewrite
 from marketpipe.lake.table import HORIZON_HOURS, LakeTable
 
 TARGET_BYTES: Final = 64 * 1024 * 1024

@@ -6,11 +6,12 @@ from deltalake import DeltaTable
 
 from marketpipe.errors import LakeError
 from marketpipe.lake.compaction import commit_fenced
+from marketpipe.lake.datafiles import LiveFile
 from marketpipe.lake.evolution import DROPPED_BEFORE
 from marketpipe.lake.faults import told_as_ours
 from marketpipe.lake.layout import day_of
 from marketpipe.lake.lease import lease
-from marketpipe.lake.rewrite import LiveFile, live_files, removals
+from marketpipe.lake.rewrite import live_files, removals
 from marketpipe.lake.table import LakeTable
 
 _APPEND_ONLY = "delta.appendOnly"

@@ -1,20 +1,26 @@
 """`LakeTable`: one Delta table of the lake, written exactly once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from marketpipe.errors import BusyError, LakeError
 from marketpipe.lake.budget import DiskBudget
 from marketpipe.lake.checks import check_rows
+from marketpipe.lake.datafiles import (
+    COMPRESSIONS,
+    Action,
+    Compression,
+    write_partitions,
+)
 from marketpipe.lake.evolution import (
     BUCKET_COUNT,
     DROPPED_BEFORE,
@@ -25,22 +31,15 @@ from marketpipe.lake.evolution import (
 from marketpipe.lake.faults import told_as_ours
 from marketpipe.lake.layout import LakeLayout, TableSpec, partitioned_order, with_partitions
 
-Compression: TypeAlias = Literal["zstd", "snappy", "lz4"]
 Value: TypeAlias = str | int | date
 Predicate: TypeAlias = Sequence[tuple[str, str, Value | Sequence[Value]]]
 """Conditions that all hold: (partition column, ``= != < <= > >= in`` or ``not in``, value)."""
 
-ROW_GROUP: Final = 65_536
 HORIZON_HOURS: Final = 24
 """Longest that a reader may hold a list of files; removed files are remembered that long."""
 
 _REOPEN_AFTER: Final = 20
 _ATTEMPTS: Final = 8
-_CODECS: Final[Mapping[str, Literal["ZSTD", "SNAPPY", "LZ4_RAW"]]] = {
-    "zstd": "ZSTD",
-    "snappy": "SNAPPY",
-    "lz4": "LZ4_RAW",
-}
 _PROPERTIES: Final = {
     "delta.checkpointInterval": "100",
     "delta.deletedFileRetentionDuration": f"interval {HORIZON_HOURS} hours",
@@ -117,8 +116,8 @@ class LakeTable:
         BusyError
             If other processes change it without a pause.
         """
-        if compression not in _CODECS:
-            raise LakeError(f"compression was {compression!r}; valid are {', '.join(_CODECS)}")
+        if compression not in COMPRESSIONS:
+            raise LakeError(f"compression was {compression!r}; valid are {', '.join(COMPRESSIONS)}")
         spec, path = spec or layout.spec(name), layout.path(name)
         with told_as_ours(f"opening table {name} at {path}"):
             handle = _open(spec, path, layout.buckets if create else None)
@@ -279,23 +278,25 @@ class LakeTable:
         return self._handle
 
     def _commit(self, handle: DeltaTable, rows: pa.Table, mark: Transaction) -> None:
-        properties = CommitProperties(app_transactions=[mark])
         self._commits += 1
         if not rows.num_rows:
-            partitions = list(self.spec.partition_by)
-            handle.create_write_transaction(
-                [], "append", handle.schema(), partitions, commit_properties=properties
-            )
+            self._conclude(handle, [], mark)
             return
         if self._budget is not None:
             self._budget.admit(rows.nbytes)
+        ordered = partitioned_order(rows, self.spec)
+        written = write_partitions(self.path, ordered, self.spec, self.compression)
+        # If this fails, the files stay until the next vacuum: who knows whether it went through.
+        self._conclude(handle, [one.action for one in written], mark)
+
+    def _conclude(self, handle: DeltaTable, adds: list[Action], mark: Transaction) -> None:
         # Through the handle whose version was looked at: by path a race would go unseen.
-        write_deltalake(
-            handle,
-            partitioned_order(rows, self.spec),
-            mode="append",
-            writer_properties=writer_properties(self.compression),
-            commit_properties=properties,
+        handle.create_write_transaction(
+            adds,
+            "append",
+            handle.schema(),
+            list(self.spec.partition_by),
+            commit_properties=CommitProperties(app_transactions=[mark]),
         )
 
     def _offsets(
@@ -332,11 +333,6 @@ _WAY_BACK: Final = {
     "derived": "put the file back from a copy, or move the table's folder away and rebuild it "
     "from raw",
 }
-
-
-def writer_properties(compression: Compression) -> WriterProperties:
-    """Return how Delta writes the files of the lake."""
-    return WriterProperties(compression=_CODECS[compression], max_row_group_size=ROW_GROUP)
 
 
 def _open(spec: TableSpec, path: Path, buckets: int | None) -> DeltaTable:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from marketpipe.errors import BusyError, StorageError
-from marketpipe.lake import LakeLayout, LakeTable, compact, vacuum
-from marketpipe.lake.table import Compression
+from marketpipe.lake import Compression, LakeLayout, LakeTable, compact, vacuum
 from marketpipe.pipelines.lakesink import TABLES
 
 FILES_PER_PARTITION: Final = 32

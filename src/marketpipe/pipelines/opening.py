@@ -12,8 +12,7 @@ from marketpipe.domain.calendars import library_version
 from marketpipe.domain.findings import Example, Findings
 from marketpipe.journal import Durability, SqliteJournal
 from marketpipe.journal.sqlite import SEGMENT_BYTES
-from marketpipe.lake import LakeTable
-from marketpipe.lake.table import Compression
+from marketpipe.lake import Compression, LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
 from marketpipe.pipelines.derivestate import STATE_FORMAT

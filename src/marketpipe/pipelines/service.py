@@ -10,11 +10,11 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from marketpipe.domain.cancelling import finished
 from marketpipe.domain.findings import Findings
 from marketpipe.domain.records import DATA
 from marketpipe.journal import Durability
-from marketpipe.lake import LakeTable
-from marketpipe.lake.table import Compression
+from marketpipe.lake import Compression, LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
 from marketpipe.pipelines.deriver import Deriver
@@ -182,6 +182,7 @@ class IngestionService:
         finally:
             await self._waiting.put(False)
 
+    @finished
     async def _append(self, pipeline: LivePipeline, batch: pa.RecordBatch) -> None:
         async with self._one_by_one:
             await pipeline.append(batch)
