@@ -7,6 +7,7 @@ the same rows, and its files are a third larger (measured; `bench.live` holds th
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote
@@ -68,7 +69,7 @@ def write_partitions(
     edges = _edges(rows, spec.partition_by)
     written: list[Written] = []
     try:
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             part = rows.slice(start, stop - start)
             partition = {name: str(part[name][0].as_py()) for name in spec.partition_by}
             inside = part.select(spec.file_schema.names)
