@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from marketpipe.domain.cancelling import finished
 from marketpipe.errors import StoreError
-from marketpipe.store.cancelling import finished
 from marketpipe.store.database import Database
 from marketpipe.store.schema import checkpoints
 

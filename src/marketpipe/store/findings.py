@@ -4,8 +4,8 @@ import json
 
 import sqlalchemy as sa
 
+from marketpipe.domain.cancelling import finished
 from marketpipe.domain.findings import Example, Finding, Findings
-from marketpipe.store.cancelling import finished
 from marketpipe.store.database import Database
 from marketpipe.store.schema import findings
 

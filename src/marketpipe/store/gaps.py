@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from marketpipe.store.cancelling import finished
+from marketpipe.domain.cancelling import finished
 from marketpipe.store.database import Database
 from marketpipe.store.schema import gaps
 

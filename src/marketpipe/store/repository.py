@@ -8,9 +8,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from marketpipe.domain.cancelling import finished
 from marketpipe.domain.closing import AsyncClosing
 from marketpipe.errors import StoreError, UsageError
-from marketpipe.store.cancelling import finished
 from marketpipe.store.database import BUSY_TIMEOUT_S, Database
 from marketpipe.store.query import BarQuery, Series
 from marketpipe.store.retention import prune, sessions

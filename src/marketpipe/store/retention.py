@@ -5,7 +5,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from marketpipe.store.cancelling import finished
+from marketpipe.domain.cancelling import finished
 from marketpipe.store.database import Database
 from marketpipe.store.digests import content_digest
 from marketpipe.store.keyed import number_set

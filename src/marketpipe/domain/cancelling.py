@@ -1,7 +1,8 @@
-"""Work on the database that a cancelled task does not leave half done."""
+"""Work that a cancelled task does not leave half done."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,8 +15,9 @@ def finished(
 ) -> Callable[P, Coroutine[Any, Any, T]]:
     """Make a coroutine function end what it began before a cancellation goes on.
 
-    A statement of SQLite runs in a thread, which no cancellation stops. Left to itself, its
-    connection would keep the write lock or an old snapshot for as long as it lived.
+    What runs in a thread no cancellation stops. Left to itself, a statement of SQLite would keep
+    the write lock or an old snapshot for as long as its connection lived, and an append would go
+    on after the next one began. What was taken from a queue and is cancelled on its way is lost.
     """
 
     @wraps(work)
@@ -24,8 +26,9 @@ def finished(
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not task.done():
-                await asyncio.wait([task])
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
             if not task.cancelled():
                 task.exception()  # seen: the caller is told of the cancellation instead
             raise
