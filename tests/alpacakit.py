@@ -2,13 +2,14 @@
 
 import asyncio
 import random  # noqa: TID251
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import SecretStr
 
+import marketpipe
 from marketpipe.domain.timeframe import parse_many
 from marketpipe.domain.units import NANOS
 from marketpipe.normalize import RuleSet
@@ -24,14 +25,21 @@ from marketpipe.simulator.market import Market
 from marketpipe.sources.alpaca.config import AlpacaStream
 from marketpipe.sources.alpaca.rest import AlpacaRest
 from marketpipe.sources.clocks import FollowedClock
+from marketpipe.sources.connector import BaseConnector
 from marketpipe.store import BarRepository, GapEntry, GapStore
 
 CLOSE_NS = int(datetime(2026, 1, 6, 1, tzinfo=UTC).timestamp()) * NANOS
 """20:00 in New York on Monday, 2026-01-05: the end of a day of stocks."""
 MIDNIGHT_NS = CLOSE_NS - 3600 * NANOS
 """The end of a day of crypto."""
+NOON_NS = CLOSE_NS - 8 * 3600 * NANOS
+"""Noon in New York: hours before a day is looked over."""
 DAY_AFTER_NS = 60 * NANOS
 """How long after its end a day with gaps is looked over."""
+
+
+Meanwhile = Callable[[BaseConnector, FollowedClock], Awaitable[None]]
+"""Does something to a connector at some time."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +71,33 @@ def market(
     )
 
 
-def settings(journal_id: str, rules: str = "plain") -> LiveSettings:
+def noon(kind: str = "stocks", minutes: int = 4, *, per_second: float = 20.0) -> Market:
+    """Return minutes around noon, in which nothing is late, cancelled or corrected.
+
+    What is sent late of an hour ago, and is lost, only the look at the day finds.
+    """
+    return generate(
+        ("AAPL", "MSFT", "SPY") if kind == "stocks" else ("BTC/USD", "ETH/USD"),
+        kind="stocks" if kind == "stocks" else "crypto",
+        start_ns=NOON_NS,
+        end_ns=NOON_NS + minutes * 60 * NANOS,
+        seed=7,
+        trades_per_second=per_second,
+        quotes_per_second=per_second / 4,
+        late_share=0.0,
+        cancel_share=0.0,
+        correction_share=0.0,
+        tail_ns=60 * NANOS,
+    )
+
+
+def settings(journal_id: str, rules: str = "plain", delay_ns: int = 0) -> LiveSettings:
     """Return settings for bars of one and five minutes."""
     derive = DeriveSettings(
         journal_id=journal_id,
         timeframes=parse_many("1m,5m"),
         rule_set=RuleSet.load(rules),
+        delay_ns=delay_ns,
     )
     return LiveSettings(derive=derive, versions=versions_of(derive))
 
@@ -93,12 +122,16 @@ async def run_session(
     rules: str = "plain",
     from_ns: int | None = None,
     until_ns: int | None = None,
+    path: str = "",
+    silence_seconds: float = 60.0,
+    meanwhile: Meanwhile | None = None,
 ) -> Ran:
-    """Take a simulated session in, to the end of its day and of all repairs.
+    """Take a simulated session in, to its end, that of all repairs, and of its day if that ends.
 
-    With ``until_ns`` it is stopped then; with ``from_ns`` its first client comes then.
+    With ``until_ns`` it is stopped then; with ``from_ns`` its first client comes then; while it
+    runs ``meanwhile`` is done.
     """
-    path = "v2/iex" if of.kind == "stocks" else "v1beta3/crypto/us"
+    path = path or ("v2/iex" if of.kind == "stocks" else "v1beta3/crypto/us")
     async with (
         serve(of, speed=speed, faults=Schedule(faults), wire=Wire(waits=not from_ns)) as simulator,
         await FollowedClock.follow(simulator.clock_url) as clock,
@@ -108,17 +141,22 @@ async def run_session(
         async with AlpacaRest(
             wanted.key, wanted.secret, url=simulator.url, clock=clock, random=spread
         ) as rest:
-            feed = alpaca_feed(wanted, rest, of.symbols, clock, spread, silence_seconds=60.0)
+            feed = alpaca_feed(
+                wanted, rest, of.symbols, clock, spread, silence_seconds=silence_seconds
+            )
             feed.day_after_ns = DAY_AFTER_NS
-            service = IngestionService(DataFolder(folder), settings(feed.journal_id, rules), feed)
+            made = settings(feed.journal_id, rules, feed.delay_ns)
+            service = IngestionService(DataFolder(folder), made, feed)
             await clock.sleep(max(0, (from_ns or 0) - clock.now_ns()) / NANOS)
             running = asyncio.create_task(service.run())
-            over_ns = of.end_ns + DAY_AFTER_NS + 10 * NANOS
+            over_ns = of.end_ns + feed.delay_ns + DAY_AFTER_NS + 10 * NANOS
             ended = asyncio.create_task(
                 until_repaired(folder, clock, over_ns)
                 if until_ns is None
                 else until(clock, until_ns)
             )
+            if meanwhile is not None:
+                await meanwhile(feed.connector, clock)
             await asyncio.wait([running, ended], return_when=asyncio.FIRST_COMPLETED)
             service.stop()
             ended.cancel()
@@ -133,8 +171,10 @@ async def until(clock: FollowedClock, end_ns: int) -> None:
 
 
 async def until_repaired(folder: Path, clock: FollowedClock, end_ns: int) -> None:
-    """Wait until a time has come and no gap is open any more."""
-    while clock.now_ns() < end_ns or any(gap.state == "open" for gap in await ledger(folder)):
+    """Wait until a time has come, and no gap is open any more but that of a day that goes on."""
+    while clock.now_ns() < end_ns or any(
+        gap.state == "open" and gap.end_ns <= end_ns for gap in await ledger(folder)
+    ):
         await clock.sleep(5)
 
 
@@ -142,3 +182,9 @@ async def ledger(folder: Path) -> list[GapEntry]:
     """Return the gap ledger of a data folder."""
     async with await BarRepository.open(DataFolder(folder).store_url) as store:
         return await GapStore(store.database).every()
+
+
+def are_partial(folder: Path) -> list[bool]:
+    """Tell of the minute bars of AAPL, in order, whether messages were missing as each was made."""
+    bars = marketpipe.open(folder).bars("AAPL", "1m").sort("ts_open")
+    return bars["partial"].to_list()

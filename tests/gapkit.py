@@ -18,7 +18,8 @@ from marketpipe.lake import LakeTable
 from marketpipe.pipelines.controls import noted_gaps
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.feeddays import utc_days
-from marketpipe.pipelines.gapfill import Compared, GapFiller, RecordKind
+from marketpipe.pipelines.gapfill import GapFiller
+from marketpipe.pipelines.gapwork import Compared, RecordKind
 from marketpipe.sources.connector import Gap
 from marketpipe.sources.records import RecordBuilder
 from marketpipe.store import Database, GapEntry, GapStore

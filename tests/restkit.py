@@ -133,6 +133,10 @@ START = 1_666_383_543_000_000_000
 """2022-10-21T20:19:03Z."""
 
 
+REAL_S = 1_800_000_000
+"""Real time, which is not the feed's."""
+
+
 class StillClock:
     """Time that passes only by sleeping, and then at once."""
 
@@ -183,6 +187,7 @@ class Used:
                     clock=self.clock,
                     random=Random(5),
                     pause=self._pause,
+                    real_ns=lambda: REAL_S * NANOS,
                     answer_seconds=answer_seconds,
                 )
                 async with client:

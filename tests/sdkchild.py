@@ -24,13 +24,24 @@ from alpaca.data.requests import (  # noqa: E402
     CryptoBarsRequest,
     CryptoLatestOrderbookRequest,
     CryptoQuoteRequest,
+    CryptoSnapshotRequest,
     CryptoTradesRequest,
     StockBarsRequest,
     StockLatestTradeRequest,
     StockQuotesRequest,
+    StockSnapshotRequest,
     StockTradesRequest,
 )
-from alpaca.data.timeframe import TimeFrame  # noqa: E402
+from alpaca.data.timeframe import TimeFrame, TimeFrameUnit  # noqa: E402
+
+TIMEFRAMES = {
+    "1Min": TimeFrame.Minute,
+    "5Min": TimeFrame(5, TimeFrameUnit.Minute),
+    "1Hour": TimeFrame.Hour,
+    "1Day": TimeFrame.Day,
+    "1Week": TimeFrame.Week,
+    "1Month": TimeFrame.Month,
+}
 
 
 def say(*words: Any) -> None:
@@ -42,6 +53,13 @@ def fields(item: Any) -> dict[str, Any]:
     found = item.model_dump()
     found["timestamp"] = item.timestamp.isoformat(timespec="microseconds")
     return dict(found)
+
+
+def parts(snapshots: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return what a snapshot of each symbol is made of, in the SDK's order."""
+    names = ("latest_trade", "latest_quote", "minute_bar", "daily_bar", "previous_daily_bar")
+    found = {s: [getattr(one, name) for name in names] for s, one in snapshots.items()}
+    return {s: [part for part in listed if part is not None] for s, listed in found.items()}
 
 
 class Logged(logging.Handler):
@@ -84,7 +102,9 @@ def stream(given: dict[str, Any]) -> None:
 
 def history(given: dict[str, Any]) -> None:
     keys = {"api_key": given["key"], "secret_key": given["secret"]} if given["key"] else {}
+    ask: dict[str, Any]
     asked = {"symbol_or_symbols": given["symbols"], **given["params"]}
+    timeframe = TIMEFRAMES[given.get("timeframe", "1Min")]
     client: Any
     if given["kind"] == "crypto":
         client = CryptoHistoricalDataClient(**keys, url_override=given["url"])
@@ -92,7 +112,10 @@ def history(given: dict[str, Any]) -> None:
             "trades": lambda: client.get_crypto_trades(CryptoTradesRequest(**asked)).data,
             "quotes": lambda: client.get_crypto_quotes(CryptoQuoteRequest(**asked)).data,
             "bars": lambda: (
-                client.get_crypto_bars(CryptoBarsRequest(timeframe=TimeFrame.Minute, **asked)).data
+                client.get_crypto_bars(CryptoBarsRequest(timeframe=timeframe, **asked)).data
+            ),
+            "snapshot": lambda: parts(
+                client.get_crypto_snapshot(CryptoSnapshotRequest(**asked)),
             ),
             "orderbook": lambda: client.get_crypto_latest_orderbook(
                 CryptoLatestOrderbookRequest(**asked)
@@ -104,7 +127,10 @@ def history(given: dict[str, Any]) -> None:
             "trades": lambda: client.get_stock_trades(StockTradesRequest(**asked)).data,
             "quotes": lambda: client.get_stock_quotes(StockQuotesRequest(**asked)).data,
             "bars": lambda: (
-                client.get_stock_bars(StockBarsRequest(timeframe=TimeFrame.Minute, **asked)).data
+                client.get_stock_bars(StockBarsRequest(timeframe=timeframe, **asked)).data
+            ),
+            "snapshot": lambda: parts(
+                client.get_stock_snapshot(StockSnapshotRequest(**asked)),
             ),
             "latest": lambda: client.get_stock_latest_trade(StockLatestTradeRequest(**asked)),
         }

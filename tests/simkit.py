@@ -2,17 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import httpx
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from marketpipe.domain.units import NANOS
-from marketpipe.simulator import Simulator, Wire
+from marketpipe.simulator import Simulator, Wire, serve
 from marketpipe.simulator.generate import generate
 from marketpipe.simulator.market import Event, Kind, Market
 
@@ -22,6 +23,7 @@ TIMEOUT_SECONDS = 60.0
 WAITING = Wire(waits=True, lead_seconds=0.05)
 
 Message: TypeAlias = dict[str, Any]
+Get: TypeAlias = Callable[..., Awaitable[httpx.Response]]
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -143,3 +145,26 @@ async def until(condition: Callable[[], bool]) -> None:
 def is_message(wanted: Message) -> Callable[[Message], bool]:
     """Tell a message from others."""
     return lambda message: message == wanted
+
+
+@asynccontextmanager
+async def over(*markets: Market, **options: Any) -> AsyncIterator[tuple[Simulator, Get]]:
+    """Serve markets whose session is over, and give what asks for a path."""
+    async with serve(*markets, speed=100_000, **options) as simulator:
+        await simulator.ended()
+        async with httpx.AsyncClient(
+            base_url=simulator.url, headers=HEADERS, trust_env=False
+        ) as http:
+
+            async def get(path: str, **params: Any) -> httpx.Response:
+                headers = params.pop("headers", None)
+                return await http.get(path, params=params, headers=headers)
+
+            yield simulator, get
+
+
+def rows(of: Market, kind: str, symbol: str, **between: int) -> list[dict[str, Any]]:
+    start_ns = between.get("start_ns", 0)
+    end_ns = between.get("end_ns", of.end_ns)
+    found = getattr(of, kind)(symbol, start_ns, end_ns, of.end_ns - 1)
+    return [json.loads(row.json) for row in found]

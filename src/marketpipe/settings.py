@@ -6,11 +6,11 @@ variables, ``keys.env`` in the working folder, the file named by ``--config``, t
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
@@ -170,17 +170,42 @@ def read_settings(
     ------
     UsageError
         If the file cannot be read, a key is unknown, or a value is not valid. The message names
-        the path of the key, and never shows a secret.
+        the path of the key and where it was set, and never shows a secret.
     """
     keys = (folder or Path()) / KEYS_FILE
     found = {k: v for k, v in dotenv_values(keys, interpolate=False).items() if v is not None}
-    merged: dict[str, Any] = {} if config is None else _of_file(config)
-    for layer in (_of_environ(found), _of_environ(environ or os.environ), given or {}):
-        merged = _over(merged, layer)
+    variables = os.environ if environ is None else environ
+    layers = (
+        _Layer({} if config is None else _of_file(config), lambda _: f"set in '{config}'"),
+        _Layer(_of_environ(found), lambda path: f"set by {_variable(path, found)} in {KEYS_FILE}"),
+        _Layer(
+            _of_environ(variables),
+            lambda path: f"set by environment variable {_variable(path, variables)}",
+        ),
+        _Layer(given or {}, lambda _: "given on the command line"),
+    )
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _over(merged, layer.values)
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
-        raise UsageError(_told(error, merged)) from None
+        raise UsageError(_told(error, merged, layers)) from None
+
+
+class _Layer(NamedTuple):
+    """One of the places that values come from; ``words`` says where a value of a path is."""
+
+    values: Mapping[str, Any]
+    words: Callable[[list[str]], str]
+
+    def holds(self, path: list[str]) -> bool:
+        value: Any = self.values
+        for key in path:
+            if not isinstance(value, Mapping) or key not in value:
+                return False
+            value = value[key]
+        return True
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,14 +222,19 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _of_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what environment variables set; of one value set twice, the plain name wins."""
     out: dict[str, Any] = {}
-    for name, value in sorted(environ.items()):
+    for path, name in _variables(environ):
+        out = _over(out, _nested(path, environ[name]))
+    return out
+
+
+def _variables(environ: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
+    """Yield the path and the name of each variable that sets something; the last one wins."""
+    for name in sorted(environ):
         if name.startswith(PREFIX) and _SEPARATOR in name:
-            path = name.removeprefix(PREFIX).lower().split(_SEPARATOR)
-            out = _over(out, _nested(path, value))
+            yield name.removeprefix(PREFIX).lower().split(_SEPARATOR), name
     for name, where in NAMED.items():
         if environ.get(name):
-            out = _over(out, _nested(list(where), environ[name]))
-    return out
+            yield list(where), name
 
 
 def _nested(path: list[str], value: str) -> dict[str, Any]:
@@ -248,19 +278,21 @@ def _of_yaml(path: Path, text: str) -> Any:
         raise UsageError(f"config: '{path}' is not valid YAML: {told}") from None
 
 
-def _told(error: ValidationError, merged: Mapping[str, Any]) -> str:
-    """Say what is wrong with the first value that is."""
+def _told(error: ValidationError, merged: Mapping[str, Any], layers: Sequence[_Layer]) -> str:
+    """Say what is wrong with the first value that is, and where it was set."""
     first = error.errors(include_input=False, include_url=False)[0]
     keys = [part for part in first["loc"] if isinstance(part, str)]
     path = ".".join(str(part) for part in first["loc"])
+    where = next(layer.words(keys) for layer in reversed(layers) if layer.holds(keys))
     if first["type"] == "extra_forbidden":
         section = _section(keys[:-1])
-        return f"settings: '{path}' is no setting; valid are {', '.join(section.model_fields)}"
+        valid = ", ".join(section.model_fields)
+        return f"settings: '{path}', {where}, is no setting; valid are {valid}"
     value: Any = merged
     for key in keys:
         value = value[key] if isinstance(value, Mapping) and key in value else value
     was = "" if keys in _SECRETS else f"was '{value}'; "
-    return f"settings: {path}: {was}{first['msg']}; environment variable {_variable(keys)}"
+    return f"settings: {path}: {was}{first['msg']}; {where}"
 
 
 def _section(keys: list[str]) -> type[BaseModel]:
@@ -271,8 +303,6 @@ def _section(keys: list[str]) -> type[BaseModel]:
     return section
 
 
-def _variable(keys: list[str]) -> str:
-    for name, path in NAMED.items():
-        if list(path) == keys:
-            return name
-    return PREFIX + _SEPARATOR.join(keys).upper()
+def _variable(path: list[str], environ: Mapping[str, str]) -> str:
+    """Return the variable that has the last word on a path, or on what is below it."""
+    return [name for where, name in _variables(environ) if where[: len(path)] == path][-1]

@@ -83,13 +83,18 @@ def test_checks_of_wrong_words_exit_two_and_say_what_is_valid(
     wrong: tuple[tuple[tuple[str, ...], str], ...] = (
         (("verify",), "holds no feed"),
         (("rebuild", *RANGE), "holds no feed"),
+        (("gaps",), "'data' holds no feed"),
+        (("gaps", "--data-dir", "nowhere", "--open"), "'nowhere' holds no feed"),
         (("explain", "AAPL", "1m", "2026-01-05T14:30:10Z"), "no 1m bar of AAPL"),
     )
     for words, named in wrong:
         done = marketpipe(*words)
         assert (done.code, named in done.err) == (2, True), done.err
+    assert not (tmp_path / "nowhere").exists()
     streamed(tmp_path)
+    assert marketpipe("gaps").out == "gaps       none\n"
     wrong = (
+        (("gaps", "--journal", "none"), "are mock-file"),
         (("verify", "--date", "monday"), "date: was 'monday'"),
         (("verify", "--journal", "none"), "are mock-file"),
         (("verify", "--symbols", "AAPL,NOPE"), "has no NOPE; valid are AAPL, BTC/USD"),

@@ -34,7 +34,7 @@ def test_config_flags_are_taken_after_every_command(marketpipe: Command, tmp_pat
     for words in (("doctor",), ("sql", "SELECT 1"), ("lake", "usage"), ("db", "upgrade")):
         done = marketpipe(*words, "--config", "bad.yaml")
         assert done.code == 2
-        assert "'lake.compresion' is no setting" in done.err
+        assert "'lake.compresion', set in 'bad.yaml', is no setting" in done.err
 
 
 def test_config_keys_env_in_the_working_folder_is_read(marketpipe: Command, tmp_path: Path) -> None:

@@ -118,7 +118,28 @@ def test_stream_live_of_too_many_symbols_says_how_many_there_may_be(
             monkeypatch.setenv(name, value)
         done = marketpipe("stream", "--symbols", names)
     assert done.code == 3
-    assert "405" in done.err
+    assert done.err.count("error 405") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ("--symbols", "AAPL,BTC/USD"),
+            "symbols: was 'BTC/USD', a pair of crypto; name it with --crypto-symbols BTC/USD",
+        ),
+        (
+            ("--crypto-symbols", "BTC/USD,AAPL,SPY"),
+            "was 'AAPL', no pair such as BTC/USD; name stocks with --symbols AAPL,SPY",
+        ),
+    ],
+)
+def test_symbols_of_the_wrong_kind_are_input_that_is_refused_with_what_to_write(
+    marketpipe: Command, plus: dict[str, str], tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    done = marketpipe("stream", *words)
+    assert (done.code, says in done.err) == (2, True), done.err
+    assert not (tmp_path / "data").exists()
 
 
 def test_stream_live_behind_a_proxy_that_answers_with_a_page_says_so(tmp_path: Path) -> None:

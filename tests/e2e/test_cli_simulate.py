@@ -113,6 +113,9 @@ def test_simulate_of_a_recording_sends_its_messages(tmp_path: Path) -> None:
         (("--from", "x", "--start", "2026-01-05"), "a recording starts when it did"),
         (("--generate", "AAPL", "--start", "soon"), "--start: was 'soon'"),
         (("--generate", "AAPL", "--speed", "0"), "speed: was '0.0'"),
+        (("--generate", "AAPL,aa"), "symbols of stocks: was 'aa'; valid is a stock in capitals"),
+        (("--generate", "BTC/USD"), "symbols of stocks: was 'BTC/USD'"),
+        (("--crypto", "AAPL"), "symbols of crypto: was 'AAPL'; valid is a pair in capitals"),
         (("--generate", "AAPL", "--faults", "crash@1"), "the kinds are drop, cut"),
     ],
 )

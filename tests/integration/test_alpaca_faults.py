@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from alpacakit import CLOSE_NS, Ran, market, run_session
+from alpacakit import CLOSE_NS, Ran, are_partial, market, noon, run_session, until
 from marketpipe.domain.units import NANOS
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.proof import prove
 from marketpipe.simulator import parse_faults
+from marketpipe.sources.clocks import FollowedClock
+from marketpipe.sources.connector import BaseConnector
 
 HARMLESS = ("duplicate@30+60", "reorder@30+60", "late@40+30", "unknown_type@40=3")
 """After these nothing is missing."""
@@ -24,15 +26,32 @@ LOSSES = {
     "contention@60": "disconnected",
     "drop@60,too_many@61+20": "disconnected",
     "drop@50,drop@80,cut@110": "disconnected",
+    "clock_skew@10+3000=20,drop@60": "disconnected",
 }
 """After these something is, and the ledger says why."""
 
 
-def session(folder: Path, kind: str, faults: str = "", rules: str = "plain") -> Ran:
+def session(
+    folder: Path, kind: str, faults: str = "", rules: str = "plain", *, at_noon: bool = False
+) -> Ran:
     """Run a session of a few minutes."""
-    of = market(kind)
+    of = noon(kind) if at_noon else market(kind)
     planned = parse_faults(faults, of.start_ns, of.end_ns)
     return asyncio.run(run_session(folder, of, planned, rules=rules))
+
+
+@pytest.fixture(scope="module")
+def quiet_noon(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ran]:
+    """Return minutes around noon, of a kind, in which nothing goes wrong."""
+
+    @cache
+    def of(kind: str) -> Ran:
+        ran = session(tmp_path_factory.mktemp("noon") / "d", kind, at_noon=True)
+        assert ran.gaps == []
+        assert ran.done.held.bars["1m"] >= 6
+        return ran
+
+    return of
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +85,67 @@ def test_feed_that_repeats_shuffles_or_delays_ends_with_the_same_bars(
     ("kind", "faults"),
     [*(("stocks", faults) for faults in LOSSES), ("crypto", "drop@60"), ("crypto", "mute@60")],
 )
-def test_feed_that_loses_messages_ends_with_the_same_bars(
-    fault_free: Callable[[str], Ran], tmp_path: Path, kind: str, faults: str
+def test_gap_is_filled_long_before_its_day_is_over(
+    quiet_noon: Callable[[str], Ran], tmp_path: Path, kind: str, faults: str
 ) -> None:
-    ran = session(tmp_path / "d", kind, faults)
+    ran = session(tmp_path / "d", kind, faults, at_noon=True)
+    assert ran.done.held.root == quiet_noon(kind).done.held.root
+    day, *others = sorted(ran.gaps, key=lambda gap: gap.reason != "day")
+    assert (day.reason, day.state) == ("day", "open")
+    assert LOSSES[faults] in {gap.reason for gap in others}
+    left = "quotes, statuses, lulds" if kind == "stocks" else "quotes, orderbooks"
+    for gap in others:
+        assert (gap.state, gap.detail) == ("repaired", f"not fetched: {left}")
+        assert gap.bars_exact == gap.bars_compared > 0
+    assert "duplicate" not in ran.done.findings.counts
+
+
+def test_what_a_reader_that_stood_still_lost_is_fetched_from_where_it_stood(
+    quiet_noon: Callable[[str], Ran], tmp_path: Path
+) -> None:
+    of = noon()
+    dropped = parse_faults("drop@110", of.start_ns, of.end_ns)
+
+    async def stand_still(connector: BaseConnector, clock: FollowedClock) -> None:
+        await until(clock, of.start_ns + 30 * NANOS)
+        transport = connector._link.socket.transport  # type: ignore[attr-defined]
+        transport.pause_reading()
+        await until(clock, of.start_ns + 150 * NANOS)
+        transport.resume_reading()
+
+    ran = asyncio.run(
+        run_session(tmp_path / "d", of, dropped, silence_seconds=600.0, meanwhile=stand_still)
+    )
+    lost = next(gap for gap in ran.gaps if gap.reason == "disconnected")
+    # What had come by the end is read late, and what came after it is missing from there on.
+    assert of.start_ns + 100 * NANOS < lost.start_ns < of.start_ns + 110 * NANOS
+    assert lost.end_ns > of.start_ns + 150 * NANOS
+    assert ran.done.held.root == quiet_noon("stocks").done.held.root
+    assert are_partial(tmp_path / "d") == [False, True, True]
+
+
+def test_gap_of_a_delayed_feed_is_filled_with_what_happened_then(tmp_path: Path) -> None:
+    of, path = noon(), "v2/delayed_sip"
+    quiet = asyncio.run(run_session(tmp_path / "a", of, speed=400.0, path=path))
+    assert quiet.gaps == []
+    dropped = parse_faults("drop@960", of.start_ns, of.end_ns)
+    ran = asyncio.run(run_session(tmp_path / "b", of, dropped, speed=400.0, path=path))
+    assert ran.done.held.root == quiet.done.held.root
+    lost, day = ran.gaps
+    assert (lost.reason, lost.state, day.reason) == ("disconnected", "repaired", "day")
+    assert lost.bars_exact == lost.bars_compared > 0
+
+
+@pytest.mark.parametrize("kind", ["stocks", "crypto"])
+def test_day_with_losses_is_looked_over_whole(
+    fault_free: Callable[[str], Ran], tmp_path: Path, kind: str
+) -> None:
+    ran = session(tmp_path / "d", kind, "drop@60")
     assert ran.done.held.root == fault_free(kind).done.held.root
-    assert LOSSES[faults] in {gap.reason for gap in ran.gaps}
     day = next(gap for gap in ran.gaps if gap.reason == "day")
     assert {gap.state for gap in ran.gaps} == {"repaired"}
-    assert day.bars_exact == day.bars_compared > 0
-    left = "quotes, statuses, lulds" if kind == "stocks" else "quotes, orderbooks"
-    assert {gap.detail for gap in ran.gaps if gap is not day} == {f"not fetched: {left}"}
+    assert (day.detail, day.bars_exact) == ("", day.bars_compared)
+    assert day.bars_exact > 0
     # The day is fetched whole: all trades that were there, and no repeat of the vendor's own.
     counts = ran.done.findings.counts
     assert counts["refetched"] > fault_free(kind).done.held.rows["trades"] / 2

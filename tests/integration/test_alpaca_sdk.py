@@ -17,6 +17,7 @@ import pytest
 
 from marketpipe.simulator import Plan, Schedule, Simulator, parse_faults, serve
 from marketpipe.simulator.market import Market
+from marketpipe.simulator.rollup import Timeframe, rolled
 from simkit import OPEN_NS, WAITING, market, run, texts, until
 
 CHILD = Path(__file__).parents[1] / "sdkchild.py"
@@ -274,6 +275,50 @@ def test_sdk_history_gets_exactly_what_the_market_has(kind: Any, what: str) -> N
             wanted = {symbol: known(of, what, symbol) for symbol in of.symbols}
             assert {s: [told(what, row) for row in rows] for s, rows in found.items()} == wanted
             assert what == "bars" or sum(map(len, wanted.values())) > 10_000
+
+    run(work())
+
+
+@pytest.mark.parametrize("name", ["5Min", "1Hour", "1Day", "1Week", "1Month"])
+@pytest.mark.parametrize("kind", ["stocks", "crypto"])
+def test_sdk_history_gets_bars_of_other_timeframes(kind: Any, name: str) -> None:
+    of = market(kind, 720, 1.0)
+    timeframe = Timeframe.read(name)
+    assert timeframe is not None
+    views = (of.bars, of.days, kind, timeframe)
+
+    async def work() -> None:
+        async with serve(of, speed=100_000) as simulator:
+            await simulator.ended()
+            given = {"symbols": list(of.symbols), "params": {"start": "2025-12-01T00:00:00Z"}}
+            word, found = await ask(simulator, "bars", kind=kind, timeframe=name, **given)
+            assert word == "data"
+            for symbol in of.symbols:
+                rows = rolled(*views, symbol, 0, of.end_ns, of.end_ns - 1)
+                wanted = [facts("bars", json.loads(row.json), symbol) for row in rows]
+                assert [told("bars", row) for row in found[symbol]] == wanted
+                assert len(wanted) == (3 if name == "5Min" else 1)
+
+    run(work())
+
+
+@pytest.mark.parametrize("kind", ["stocks", "crypto"])
+def test_sdk_history_gets_snapshots(kind: Any) -> None:
+    of = market(kind)
+
+    async def work() -> None:
+        async with serve(of, speed=100_000) as simulator:
+            await simulator.ended()
+            given = {"symbols": list(of.symbols), "params": {}}
+            word, found = await ask(simulator, "snapshot", kind=kind, **given)
+            assert word == "data"
+            for symbol in of.symbols:
+                parts = [known(of, what, symbol)[-1] for what in ("trades", "quotes", "bars")]
+                end_ns = of.end_ns
+                day = of.days(symbol, 0, end_ns, end_ns - 1)[-1]
+                parts.append(facts("bars", json.loads(day.json), symbol))
+                kinds = ("trades", "quotes", "bars", "bars")
+                assert [told(*pair) for pair in zip(kinds, found[symbol], strict=True)] == parts
 
     run(work())
 

@@ -12,9 +12,9 @@ from marketpipe.sources.alpaca.protocol import (
     STOCK_CHANNELS,
     WITH_TRADES,
     Echo,
-    channels_of,
     controls,
     is_control,
+    newest_of,
 )
 
 PLAIN = st.recursive(
@@ -74,10 +74,10 @@ def _kind(message: object) -> str:
 
 
 @given(payloads=st.lists(st.binary(max_size=12), max_size=8), first=st.integers(0, 8))
-def test_channels_of_any_payloads_are_channels(payloads: list[bytes], first: int) -> None:
+def test_newest_of_any_payloads_are_channels(payloads: list[bytes], first: int) -> None:
     array = pa.array(payloads, pa.binary()).slice(min(first, len(payloads)))
     for encoding in ("json", "msgpack"):
-        found = channels_of(array, "json" if encoding == "json" else "msgpack")
+        found = newest_of(array, "json" if encoding == "json" else "msgpack")
         assert set(found) <= {*STOCK_CHANNELS, *CRYPTO_CHANNELS, *WITH_TRADES, *EXTRA_CHANNELS}
 
 
@@ -92,5 +92,5 @@ def test_channels_are_those_of_the_first_keys(kinds: list[str], encoding: str) -
         "s": "statuses", "l": "lulds", "c": "corrections", "x": "cancelErrors",
         "o": "orderbooks", "i": "imbalances",
     }  # fmt: skip
-    found = channels_of(array, "json" if encoding == "json" else "msgpack")
+    found = newest_of(array, "json" if encoding == "json" else "msgpack")
     assert sorted(found) == sorted({names[kind] for kind in kinds if kind != "z"})

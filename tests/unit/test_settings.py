@@ -84,10 +84,10 @@ def test_settings_environment_names_of_the_reference(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[lake]\ncompresion = 'zstd'\n", ("'lake.compresion'", "compression")),
+        ("[lake]\ncompresion = 'zstd'\n", ("'lake.compresion', set in '", "compression")),
         ("[laek]\nx = 1\n", ("'laek'", "lake")),
-        ("[lake]\nbuckets = 0\n", ("lake.buckets", "was '0'", "MARKETPIPE_LAKE__BUCKETS")),
-        ("[stream]\nmode = 'fast'\n", ("stream.mode", "was 'fast'", "INGESTION_MODE")),
+        ("[lake]\nbuckets = 0\n", ("lake.buckets", "was '0'", "; set in '", "m.toml'")),
+        ("[stream]\nmode = 'fast'\n", ("stream.mode", "was 'fast'", "; set in '")),
         ("[series]\npriority = ['alpaca']\n", ("series.priority.0", "alpaca")),
         ("lake = 3\n", ("settings: lake", "was '3'")),
         ("x = [", ("not valid TOML",)),
@@ -101,8 +101,40 @@ def test_settings_that_are_not_valid_name_their_path(
     assert all(word in str(caught.value) for word in told), caught.value
 
 
+@pytest.mark.parametrize(
+    ("config", "keys", "environ", "given", "where"),
+    [
+        ("[alpaca]\nsecret = 3\n", "", {}, {}, "set in '"),
+        ("[alpaca]\nsecret = 3\n", "", {"APCA_API_SECRET_KEY": ""}, {}, "set in '"),
+        ("[lake]\nbuckets = 0", "MARKETPIPE_LAKE__BUCKETS=x", {}, {},
+         "set by MARKETPIPE_LAKE__BUCKETS in keys.env"),
+        ("", "INGESTION_MODE=x", {"MARKETPIPE_STREAM__MODE": "y"}, {},
+         "set by environment variable MARKETPIPE_STREAM__MODE"),
+        ("", "", {"MARKETPIPE_STREAM__MODE": "y", "INGESTION_MODE": "x"}, {},
+         "set by environment variable INGESTION_MODE"),
+        ("[lake]\nbuckets = 0", "", {"MARKETPIPE_LAKE__BUCKETS": "0"}, {"lake": {"buckets": 0}},
+         "given on the command line"),
+        ("lake = 3", "", {"MARKETPIPE_LAKE": "x"}, {}, "set in '"),
+        ("[lake]\nbuckets = 1", "", {"MARKETPIPE_LAKE__BUCKETS__X": "1"}, {},
+         "set by environment variable MARKETPIPE_LAKE__BUCKETS__X"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_not_valid_name_the_place_that_set_them(
+    tmp_path: Path,
+    config: str,
+    keys: str,
+    environ: dict[str, str],
+    given: dict[str, object],
+    where: str,
+) -> None:
+    (tmp_path / "keys.env").write_text(keys)
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, config, environ=environ, given=given)
+    assert str(caught.value).split("; ")[-1].startswith(where), caught.value
+
+
 def test_settings_unknown_variable_is_refused_and_a_secret_is_never_shown(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'lake\.bucket' is no setting"):
+    with pytest.raises(UsageError, match=r"'lake\.bucket', set by .*__BUCKET, is no"):
         read_settings(environ={"MARKETPIPE_LAKE__BUCKET": "1"}, folder=tmp_path)
     with pytest.raises(UsageError) as caught:
         read(tmp_path, "[database_url]\npassword = 'hunter2'\n")

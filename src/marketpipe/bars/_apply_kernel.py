@@ -54,14 +54,15 @@ def slow(st, s, root, session, t, a, b, c, price, size, fl, known):
     """Apply a tick that is late, or a closing print past the close, straight to its slots."""
     cfg, levels, _, _, _, _, _, _, seg, ses, grp, _, _, _ = st
     settle_stream(st, s, np.int64(I64_MAX))
+    if session >= 0 and not fl & CLOSING_AUCTION:
+        # the official close is a statement about the auction, not a trade in it
+        fl = np.int64(OFFICIAL_CLOSE)
     for k in range(levels.shape[0]):
         level = levels[k]
         if level["derived"] or level["root"] != root:
             continue
         f = (fl >> level["shift"]) & 0x1F
         if session >= 0:
-            if not fl & CLOSING_AUCTION:
-                f = 0  # the official close is a statement about the auction, not a trade in it
             if level["kind"] == INTRADAY:
                 continue
             lo, hi, confirm_at, date = session_edges(level, grp, session)

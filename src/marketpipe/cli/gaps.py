@@ -27,8 +27,21 @@ def gaps(
     Example: marketpipe gaps --open
     """
     from marketpipe.access import folder_of
+    from marketpipe.errors import UsageError
 
-    if not print_gaps(folder_of(settings(ctx)), journal, unrepaired=unrepaired):
+    read = settings(ctx)
+    folder = folder_of(read)
+    known = folder.journals()
+    if not known:
+        raise UsageError(
+            f"data-dir: '{read.data_dir}' holds no feed and no loaded file; see marketpipe stream, "
+            "and marketpipe replay --store"
+        )
+    if journal is not None and journal not in known:
+        raise UsageError(
+            f"journal: was {journal!r}; journals of this data folder are {', '.join(known)}"
+        )
+    if not print_gaps(folder, journal, unrepaired=unrepaired):
         raise typer.Exit(1)
 
 

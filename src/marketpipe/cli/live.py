@@ -140,13 +140,25 @@ def wanted_streams(stream: StreamSettings, alpaca: AlpacaSettings) -> dict[str, 
     Raises
     ------
     UsageError
-        If all are asked for.
+        If all are asked for, or a stock is named as crypto or the other way round.
     """
     stocks, crypto = stream.symbols or (), stream.crypto_symbols or ()
     if "*" in (*stocks, *crypto):
         raise UsageError(
             "symbols: was '*'; a gap in a feed of all symbols cannot be filled from history; name "
             "them"
+        )
+    pairs = [name for name in stocks if "/" in name]
+    if pairs:
+        raise UsageError(
+            f"symbols: was '{pairs[0]}', a pair of crypto; name it with --crypto-symbols "
+            f"{','.join(pairs)}, or in stream.crypto_symbols"
+        )
+    shares = [name for name in crypto if "/" not in name]
+    if shares:
+        raise UsageError(
+            f"crypto_symbols: was '{shares[0]}', no pair such as BTC/USD; name stocks with "
+            f"--symbols {','.join(shares)}, or in stream.symbols"
         )
     if stream.symbols is None and stream.crypto_symbols is None:
         stocks, crypto = SYMBOLS, CRYPTO_SYMBOLS

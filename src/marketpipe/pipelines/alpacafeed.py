@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from random import Random  # noqa: TID251  # spreads retries; nothing is built of it
 from typing import Any, Final
 
@@ -10,22 +11,22 @@ import pyarrow.compute as pc
 
 from marketpipe.bars import BarEngine
 from marketpipe.domain.records import DATA
-from marketpipe.domain.units import NANOS, format_ns
+from marketpipe.domain.units import format_ns
+from marketpipe.errors import ConnectError, RefusedError
 from marketpipe.normalize import RuleSet, TickNormalizer
 from marketpipe.normalize.dates import identity_dates
+from marketpipe.pipelines.alpacawarm import warm_up
 from marketpipe.pipelines.feeddays import new_york_days, utc_days
-from marketpipe.pipelines.gapfill import Compared, RecordKind
+from marketpipe.pipelines.gapwork import Compared, RecordKind
 from marketpipe.pipelines.livefeed import LiveFeed
 from marketpipe.sources.alpaca import AlpacaParser
 from marketpipe.sources.alpaca.client import SOURCE, AlpacaConnector
 from marketpipe.sources.alpaca.config import AlpacaStream
 from marketpipe.sources.alpaca.pages import add_page, stream_of
-from marketpipe.sources.alpaca.rest import AlpacaRest
+from marketpipe.sources.alpaca.rest import AlpacaRest, Mark, Page
 from marketpipe.sources.clocks import Clock
 from marketpipe.sources.records import RecordBuilder, as_stored
 
-_ON_ITS_WAY_SECONDS: Final = 0.5
-_DELAYS_NS: Final = {"v2/delayed_sip": 15 * 60 * NANOS}
 _FILLED: Final = ("trades", "bars", "updatedBars", "dailyBars")
 """What a gap does not leave missing: trades and final bars are fetched."""
 _RULES: Final = "alpaca-v1"
@@ -59,17 +60,15 @@ def alpaca_feed(
     """
     history = AlpacaHistory(rest, stream.feed, is_crypto=stream.is_crypto)
 
-    async def has_newer() -> bool:
-        """Tell whether the vendor has a trade that happened since the last one came."""
+    async def newest() -> int:
+        """Return when the vendor's newest trade happened, 0 if it has none."""
         times = await rest.latest_trades(
             symbols, feed=stream.feed, crypto=stream.is_crypto, loc=stream.feed
         )
-        # A trade that both have may reach us a moment later by the stream.
-        await asyncio.sleep(_ON_ITS_WAY_SECONDS)
-        return max(times.values(), default=0) > connector.heard_ns("trades")
+        return max(times.values(), default=0)
 
     connector = AlpacaConnector(
-        stream, clock=clock, random=random, probe=has_newer, silence_seconds=silence_seconds
+        stream, clock=clock, random=random, probe=newest, silence_seconds=silence_seconds
     )
     return LiveFeed(
         journal_id=f"{SOURCE}-crypto-{stream.feed}"
@@ -84,8 +83,9 @@ def alpaca_feed(
         days_of=utc_days if stream.is_crypto else new_york_days,
         make_parser=AlpacaParser,
         unfilled=tuple(name for name in stream.usual_channels if name not in _FILLED),
-        delay_ns=_DELAYS_NS.get(stream.path, 0),
+        delay_ns=stream.delay_ns,
         is_crypto=stream.is_crypto,
+        warm_up=partial(warm_up, stream.encoding),
     )
 
 
@@ -133,12 +133,17 @@ class AlpacaPages:
         self._theirs: dict[tuple[str, int], Cells] = {}
         self._elements = 0
         self._builders: dict[str, RecordBuilder] = {}
+        self._marks: dict[tuple[RecordKind, int, int], Mark] = {}
         self.trades = 0
 
     async def records(
         self, kind: RecordKind, start_ns: int, end_ns: int
     ) -> AsyncIterator[pa.RecordBatch]:
-        """Fetch ``[start_ns, end_ns)``; yields records, a page at a time."""
+        """Fetch ``[start_ns, end_ns)``; yields records, a page at a time.
+
+        Where that failed before, it goes on behind the last page.
+        """
+        asked = kind, start_ns, end_ns
         pages = self._rest.pages(
             kind,
             self._symbols,
@@ -147,21 +152,33 @@ class AlpacaPages:
             feed=self._feed,
             crypto=self._is_crypto,
             loc=self._feed,
+            after=self._marks.get(asked),
         )
-        async for page in pages:
-            builder = self._builders.get(kind)
-            if builder is None:
-                builder = self._builders[kind] = RecordBuilder(
-                    source=SOURCE,
-                    feed=self._feed,
-                    stream=stream_of(kind),
-                    conn_id=0,
-                    conn_started_ns=page.received_ns,
-                )
-            add_page(builder, page.body, page.received_ns)
-            records = builder.take()
-            self._look_at(records)
-            yield records
+        try:
+            async for page in pages:
+                yield await asyncio.to_thread(self._taken_in, kind, page)
+                self._marks[asked] = page.mark
+        except RefusedError as refusal:
+            if self._marks.pop(asked, None) is None:
+                raise
+            # The first page was given: it may be the place of the next that is not known any more.
+            raise ConnectError(f"{refusal}. All pages will be asked for anew") from refusal
+        self._marks.pop(asked, None)
+
+    def _taken_in(self, kind: RecordKind, page: Page) -> pa.RecordBatch:
+        builder = self._builders.get(kind)
+        if builder is None:
+            builder = self._builders[kind] = RecordBuilder(
+                source=SOURCE,
+                feed=self._feed,
+                stream=stream_of(kind),
+                conn_id=0,
+                conn_started_ns=page.received_ns,
+            )
+        add_page(builder, page.body, page.received_ns)
+        records = builder.take()
+        self._look_at(records)
+        return records
 
     def _look_at(self, records: pa.RecordBatch) -> None:
         parsed = self._parser.parse(as_stored(records, SOURCE, self._elements))

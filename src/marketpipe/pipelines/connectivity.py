@@ -1,5 +1,6 @@
-"""When a feed was connected: what tells a whole bar from a partial one."""
+"""When all came that a feed sent: what tells a whole bar from a partial one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,44 @@ _KEPT = 10_000
 
 
 class Connectivity:
-    """The intervals [up, down) in which at least one connection of a feed was up."""
+    """The intervals [up, down) in which all came on at least one connection of a feed."""
 
     def __init__(self) -> None:
         self._up: dict[tuple[int, int], int] = {}
         self._spans: list[tuple[int, int]] = []
+
+    def hear(self, facts: Mapping[str, Any], connection: tuple[int, int], at_ns: int) -> None:
+        """Take note of a control record of a connection, received at ``at_ns``.
+
+        Its ``good_until_ns``, if it has one, tells up to when all had come before.
+        """
+        good_until = facts.get("good_until_ns")
+        since_ns = at_ns if good_until is None else int(good_until)
+        event = facts.get("event")
+        if event == "connected":
+            self.connected(connection, at_ns)
+        elif event == "disconnected":
+            self.disconnected(connection, since_ns)
+        elif event == "stalled":
+            self.stalled(connection, since_ns, at_ns)
+        elif event == "started":
+            self.lost(at_ns)
 
     def connected(self, connection: tuple[int, int], at_ns: int) -> None:
         """Note that a connection (conn_started_ns, conn_id) came up."""
         self._up.setdefault(connection, at_ns)
 
     def disconnected(self, connection: tuple[int, int], at_ns: int) -> None:
-        """Note that a connection went down."""
+        """Note that all came on a connection up to then, and no more is known to have come."""
         since = self._up.pop(connection, None)
         if since is not None and since < at_ns:
             self._spans = merged([*self._spans, (since, at_ns)])[-_KEPT:]
+
+    def stalled(self, connection: tuple[int, int], since_ns: int, at_ns: int) -> None:
+        """Note that a connection that is up may have lost what was sent between two times."""
+        if connection in self._up:
+            self.disconnected(connection, since_ns)
+            self.connected(connection, at_ns)
 
     def lost(self, at_ns: int) -> None:
         """Note that every connection that was up is gone: the process that held it died."""

@@ -303,7 +303,9 @@ class Derivation:
                 yield self._with_partial(events.to_arrow())
 
     def _with_partial(self, bars: pa.Table) -> pa.Table:
-        partial = self._connectivity.partial(i64_of(bars["ts_open"]), i64_of(bars["ts_close"]))
+        opens, closes = (i64_of(bars[name]) for name in ("ts_open", "ts_close"))
+        delay_ns = self.settings.delay_ns
+        partial = self._connectivity.partial(opens + delay_ns, closes + delay_ns)
         if not partial.any():
             return bars
         at = bars.column_names.index("partial")
@@ -312,13 +314,8 @@ class Derivation:
     def _control(self, records: pa.Table, row: int) -> None:
         names = ("conn_started_ns", "conn_id", "ts_recv")
         started, conn, at = (int(records[name][row].as_py()) for name in names)
-        event = json.loads(records["payload"][row].as_py()).get("event")
-        if event == "connected":
-            self._connectivity.connected((started, conn), at)
-        elif event == "disconnected":
-            self._connectivity.disconnected((started, conn), at)
-        elif event == "started":
-            self._connectivity.lost(at)
+        facts = json.loads(records["payload"][row].as_py())
+        self._connectivity.hear(facts, (started, conn), at)
 
     def _counted(self) -> Findings:
         """Return what the lanes, and messages without a trade, have come to since the last time."""

@@ -3,12 +3,10 @@
 import asyncio
 import heapq
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
-
-import pyarrow as pa
+from dataclasses import replace
+from typing import Final
 
 from marketpipe.domain.units import NANOS, format_ns
 from marketpipe.errors import (
@@ -20,6 +18,7 @@ from marketpipe.errors import (
 )
 from marketpipe.pipelines.feeddays import DaysOf
 from marketpipe.pipelines.gapledger import GapLedger, Noted
+from marketpipe.pipelines.gapwork import JOINED_NS, NEAR_NS, Asked, GapWork, History, Pages
 from marketpipe.pipelines.intake import Append
 from marketpipe.sources.clocks import Clock
 from marketpipe.sources.connector import Gap
@@ -29,6 +28,8 @@ from marketpipe.store.gaps import DAY
 MINUTE_NS: Final = 60 * NANOS
 LOOKBACK_NS: Final = MINUTE_NS
 """How long before a gap its trades may have happened; the day's look finds what was later."""
+SKEW_NS: Final = 30 * NANOS
+"""So far the clock may be behind the vendor's: trades are fetched until so long after now."""
 SETTLE_NS: Final = 2 * NANOS
 """How long after a gap its history is asked for, and again if that fails."""
 BARS_AFTER_NS: Final = 40 * NANOS
@@ -41,64 +42,20 @@ EMBARGO_NS: Final = 16 * MINUTE_NS
 """After so long history is to be had without a plan for what is recent."""
 LONGEST_WAIT_NS: Final = 5 * MINUTE_NS
 
-RecordKind: TypeAlias = Literal["trades", "bars"]
-
 _log = logging.getLogger("marketpipe.gaps")
-
-
-class Compared(NamedTuple):
-    """Minute bars of the vendor beside those built of its trades."""
-
-    compared: int
-    exact: int
-    first: str
-
-
-class Pages(Protocol):
-    """Trades and bars of one stretch of history, as they come in."""
-
-    def records(
-        self, kind: RecordKind, start_ns: int, end_ns: int
-    ) -> AsyncIterator[pa.RecordBatch]:
-        """Fetch ``[start_ns, end_ns)``; yields records, a page at a time."""
-
-    @property
-    def trades(self) -> int:
-        """How many trades there were so far, each counted once."""
-
-    def compare(self, start_ns: int, end_ns: int) -> Compared:
-        """Compare the vendor's minute bars in ``[start_ns, end_ns)`` with those of the trades."""
-
-
-class History(Protocol):
-    """A vendor's history."""
-
-    def pages(self, symbols: tuple[str, ...]) -> Pages:
-        """Begin to take in a stretch of it."""
-
-    def control(self, facts: dict[str, Any], at_ns: int) -> pa.RecordBatch:
-        """Make a control record."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """A gap on its way; ``pages`` is None until its trades are asked for."""
-
-    entry: GapEntry
-    pages: Pages | None = None
-    failures: int = 0
-    looks: int = 0
 
 
 class GapFiller:
     """Fills gaps one after the other, each as soon as the vendor can have it.
 
-    A gap's trades are fetched from a minute before it to now, and go through the journal like
-    any message: what is there already is left out by its id. When its last minute is over, the
-    vendor's minute bars are fetched too, and compared with bars built of the fetched trades; so
-    a history that leaves something out does not pass for a repair. A day with gaps is fetched
-    whole once it is over: then cancels, corrections and late prints that fell into a gap are
-    found as well.
+    A gap's trades are fetched from a minute before it to now and a little more, and go through the
+    journal like any message: what is there already is left out by its id. A long gap is done hour
+    by hour, and where the vendor fails, it goes on behind the last page. When a piece's last minute
+    is over, the vendor's minute bars are fetched too, and compared with bars built of the fetched
+    trades; so a history that leaves something out does not pass for a repair. A day with gaps is
+    fetched whole once it is over: then cancels, corrections and late prints that fell into a gap
+    are found as well. Gaps of one reason that follow close upon one another are one entry, and
+    after the first, which is filled at once, they are collected for minutes.
 
     Parameters
     ----------
@@ -110,6 +67,8 @@ class GapFiller:
     days_of : the days of the feed
     unfilled : what else the feed subscribes and no history is asked for; entries name it
     day_after_ns : how long after its end a day with gaps is looked over whole
+    delay_ns : how much later than it happens the feed tells: gaps are of receipt, what is fetched
+        and the days are of when it happened
     """
 
     def __init__(
@@ -126,6 +85,7 @@ class GapFiller:
         days_of: DaysOf,
         unfilled: tuple[str, ...] = (),
         day_after_ns: int = DAY_AFTER_NS,
+        delay_ns: int = 0,
     ) -> None:
         self._history, self._clock, self._append = history, clock, append
         self._ledger = GapLedger(
@@ -133,11 +93,12 @@ class GapFiller:
         )
         self._journal_id, self._source, self._feed = journal_id, source, feed
         self._symbols, self._days_of, self._day_after_ns = symbols, days_of, day_after_ns
-        self._unfilled = unfilled
+        self._unfilled, self._delay_ns = unfilled, delay_ns
         self._last = 0
         self._days: set[tuple[int, int]] = set()
+        self._ends: dict[str, int] = {}
         self._due: list[tuple[int, int]] = []
-        self._works: dict[int, _Work] = {}
+        self._works: dict[int, GapWork] = {}
         self._news = asyncio.Event()
 
     @property
@@ -165,8 +126,12 @@ class GapFiller:
         symbols = self._symbols()
         if gap.start_ns >= gap.end_ns or not symbols:
             return
-        await self._enter(gap, symbols)
-        for day in self._days_of(gap.start_ns, gap.end_ns):
+        near = next((work for work in self._works.values() if work.takes(gap, symbols)), None)
+        if near is None:
+            await self._enter(gap, symbols)
+        else:
+            await self._extend(near, gap.end_ns)
+        for day in self._days_of(gap.start_ns - self._delay_ns, gap.end_ns - self._delay_ns):
             if day not in self._days:
                 self._days.add(day)
                 await self._enter(Gap(*day, DAY), symbols)
@@ -186,14 +151,29 @@ class GapFiller:
         await self._ledger.enter(entry)
         self._line_up(entry)
 
-    def _line_up(self, entry: GapEntry) -> None:
-        self._works[entry.number] = _Work(entry)
-        self._again(
-            entry, entry.end_ns + (self._day_after_ns if entry.reason == DAY else SETTLE_NS)
-        )
+    async def _extend(self, work: GapWork, end_ns: int) -> None:
+        if end_ns > work.entry.end_ns:
+            work.entry = replace(work.entry, end_ns=end_ns)
+            self._ends[work.entry.reason] = end_ns
+            self._again(work, max(work.due_ns, end_ns + SETTLE_NS))
+            await self._ledger.enter(work.entry)
 
-    def _again(self, entry: GapEntry, due_ns: int) -> None:
-        heapq.heappush(self._due, (due_ns, entry.number))
+    def _line_up(self, entry: GapEntry) -> None:
+        work = self._works[entry.number] = GapWork(entry)
+        if entry.reason == DAY:
+            self._again(work, entry.end_ns + self._delay_ns + self._day_after_ns)
+            return
+        before_ns = self._ends.get(entry.reason)
+        due_ns = entry.end_ns + SETTLE_NS
+        if before_ns is not None and entry.start_ns <= before_ns + NEAR_NS:
+            # Where one gap follows another, more will: they are collected.
+            due_ns = max(due_ns, entry.start_ns + JOINED_NS)
+        self._ends[entry.reason] = max(entry.end_ns, before_ns or 0)
+        self._again(work, due_ns)
+
+    def _again(self, work: GapWork, due_ns: int) -> None:
+        work.due_ns = due_ns
+        heapq.heappush(self._due, (due_ns, work.entry.number))
         self._news.set()
 
     async def run(self) -> None:
@@ -227,7 +207,7 @@ class GapFiller:
 
     async def _fill(self) -> None:
         while True:
-            work = self._works[await self._next()]
+            work = await self._next()
             try:
                 await self._step(work)
             except (AuthError, EntitlementError, RefusedError) as problem:
@@ -235,16 +215,23 @@ class GapFiller:
             except VendorError as problem:
                 await self._postponed(work, problem)
 
-    async def _next(self) -> int:
+    async def _next(self) -> GapWork:
         """Wait until something is due."""
         while True:
             self._news.clear()
             if not self._due:
                 await self._news.wait()
                 continue
-            wait_ns = self._due[0][0] - self._clock.now_ns()
+            due_ns, number = self._due[0]
+            work = self._works.get(number)
+            if work is None or work.due_ns != due_ns:
+                # It was put off since.
+                heapq.heappop(self._due)
+                continue
+            wait_ns = due_ns - self._clock.now_ns()
             if wait_ns <= 0:
-                return heapq.heappop(self._due)[1]
+                heapq.heappop(self._due)
+                return work
             with suppress(TimeoutError):
                 await self._sleep_or_news(wait_ns / NANOS)
 
@@ -259,36 +246,47 @@ class GapFiller:
             for wait in waits:
                 wait.cancel()
 
-    async def _step(self, work: _Work) -> None:
+    async def _step(self, work: GapWork) -> None:
         """Fetch trades first; bars, and the trades of the last minute, once that is over."""
         entry = work.entry
-        start_ns, end_ns = _minutes(entry)
-        if work.pages is None:
+        is_day = entry.reason == DAY
+        first_ns, last_ns = _minutes(entry, self._delay_ns)
+        start_ns, end_ns = work.piece(first_ns, last_ns)
+        is_tail = end_ns == last_ns and not is_day
+        pages = work.pages
+        if pages is None:
             pages = self._history.pages(entry.symbols)
-            if entry.reason == DAY:
-                await self._fetch(pages, "trades", start_ns, end_ns)
-            else:
-                await self._fetch(pages, "trades", start_ns, self._clock.now_ns())
-            work.pages, work.failures = pages, 0
-            self._again(entry, max(end_ns + BARS_AFTER_NS, self._clock.now_ns()))
+            until_ns = self._clock.now_ns() + SKEW_NS - self._delay_ns if is_tail else end_ns
+            work.begin(pages, Asked("trades", start_ns, until_ns))
+        await self._fetch(work, pages)
+        if not work.with_bars:
+            tail = [Asked("trades", end_ns - MINUTE_NS, end_ns)] if is_tail else []
+            work.go_on(*tail, Asked("bars", start_ns, end_ns))
+            bars_ns = end_ns + self._delay_ns + BARS_AFTER_NS
+            self._again(work, max(bars_ns, self._clock.now_ns()))
             return
-        if entry.reason != DAY:
-            await self._fetch(work.pages, "trades", end_ns - MINUTE_NS, end_ns)
-        await self._fetch(work.pages, "bars", start_ns, end_ns)
-        found = work.pages.compare(start_ns, end_ns)
+        found = await asyncio.to_thread(pages.compare, start_ns, end_ns)
         work.looks += 1
         if found.exact < found.compared and work.looks < LOOKS:
             # Trades may have come late, or been cancelled, since they were asked for.
-            work.pages = None
-            self._again(entry, self._clock.now_ns() + BARS_AFTER_NS)
+            work.begin_again()
+            self._again(work, self._clock.now_ns() + BARS_AFTER_NS)
             return
-        await self._repaired(work, work.pages.trades, found)
+        work.settle(pages, found, end_ns)
+        if end_ns < last_ns:
+            self._again(work, self._clock.now_ns())
+        else:
+            await self._repaired(work)
 
-    async def _fetch(self, pages: Pages, kind: RecordKind, start_ns: int, end_ns: int) -> None:
-        async for records in pages.records(kind, start_ns, end_ns):
-            await self._append(records)
+    async def _fetch(self, work: GapWork, pages: Pages) -> None:
+        while work.left:
+            async for records in pages.records(*work.left[0]):
+                await self._append(records)
+                work.failures, work.has_pages = 0, True
+            work.left.popleft()
 
-    async def _repaired(self, work: _Work, trades: int, found: Compared) -> None:
+    async def _repaired(self, work: GapWork) -> None:
+        found = work.found
         differ, remarks = found.compared - found.exact, []
         if differ:
             remarks.append(f"{differ} minute bars differ, first {found.first}")
@@ -297,29 +295,32 @@ class GapFiller:
         entry = replace(
             work.entry,
             state="repaired",
-            trades=trades,
+            trades=work.trades,
             bars_compared=found.compared,
             bars_exact=found.exact,
             detail="; ".join(remarks),
         )
         await self._close(entry)
 
-    async def _refused(self, work: _Work, problem: VendorError) -> None:
+    async def _refused(self, work: GapWork, problem: VendorError) -> None:
         free_ns = work.entry.end_ns + EMBARGO_NS
         if isinstance(problem, EntitlementError) and self._clock.now_ns() < free_ns:
             # What is recent may cost more than what is not.
             self._ledger.remark(replace(work.entry, detail=str(problem)))
-            self._again(work.entry, free_ns)
+            self._again(work, free_ns)
             return
         await self._close(replace(work.entry, state="refused", detail=str(problem)))
 
-    async def _postponed(self, work: _Work, problem: VendorError) -> None:
+    async def _postponed(self, work: GapWork, problem: VendorError) -> None:
         work.failures += 1
+        if not work.has_pages:
+            # It may still grow.
+            work.begin_again()
         wait_ns = min(SETTLE_NS << min(work.failures, 8), LONGEST_WAIT_NS)
         work.entry = replace(work.entry, detail=str(problem))
         self._ledger.remark(work.entry)
         _log.warning("gap %d waits for %d s: %s", work.entry.number, wait_ns // NANOS, problem)
-        self._again(work.entry, self._clock.now_ns() + wait_ns)
+        self._again(work, self._clock.now_ns() + wait_ns)
 
     async def _close(self, entry: GapEntry) -> None:
         del self._works[entry.number]
@@ -337,9 +338,9 @@ class GapFiller:
         )
 
 
-def _minutes(entry: GapEntry) -> tuple[int, int]:
+def _minutes(entry: GapEntry, delay_ns: int) -> tuple[int, int]:
     """Return the whole minutes ``[start, end)`` in which an entry's trades may have happened."""
     if entry.reason == DAY:
         return entry.start_ns, entry.end_ns
-    start_ns = entry.start_ns - LOOKBACK_NS
-    return start_ns // MINUTE_NS * MINUTE_NS, -(-entry.end_ns // MINUTE_NS) * MINUTE_NS
+    start_ns, end_ns = entry.start_ns - delay_ns - LOOKBACK_NS, entry.end_ns - delay_ns
+    return start_ns // MINUTE_NS * MINUTE_NS, -(-end_ns // MINUTE_NS) * MINUTE_NS

@@ -74,13 +74,15 @@ class GapLedger:
         since_ns = max(0, max(ends, default=0) - _CLOCK_STEPS_NS)
         for entry in await asyncio.to_thread(noted, since_ns):
             known = kept.get(entry.number)
-            if known is None or (known.state == "open" and entry.state != "open"):
+            if known is None or (
+                known.state == "open" and (entry.state != "open" or entry.end_ns > known.end_ns)
+            ):
                 kept[entry.number] = entry
                 self._saved_later(entry)
         return [kept[number] for number in sorted(kept)]
 
     async def enter(self, entry: GapEntry) -> None:
-        """Keep an entry that is new, or that is closed now; it is in the journal on return."""
+        """Keep an entry that is new, longer or closed now; it is in the journal on return."""
         facts = {
             "event": EVENTS[entry.state],
             "number": entry.number,

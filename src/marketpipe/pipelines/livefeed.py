@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,8 @@ from marketpipe.domain.records import CLOCK
 from marketpipe.pipelines.controls import last_control, noted_gaps
 from marketpipe.pipelines.facts import Facts, check_settings, with_facts
 from marketpipe.pipelines.feeddays import DaysOf
-from marketpipe.pipelines.gapfill import DAY_AFTER_NS, GapFiller, History
+from marketpipe.pipelines.gapfill import DAY_AFTER_NS, GapFiller
+from marketpipe.pipelines.gapwork import History
 from marketpipe.pipelines.intake import Append, Intake
 from marketpipe.pipelines.live import MakeParser
 from marketpipe.sources.clocks import Clock
@@ -27,6 +29,10 @@ ANY_LEAD: Final = 0
 FORM: Final = "frames"
 
 _log = logging.getLogger("marketpipe.feed")
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +56,7 @@ class LiveFeed:
     delay_ns : how much later than it happens the feed tells
     is_crypto : whether it is of crypto, which trades at all times
     make_parser : what makes the parser of its records
+    warm_up : called in a thread before the feed connects; may take long the first time
     """
 
     journal_id: str
@@ -65,6 +72,7 @@ class LiveFeed:
     day_after_ns: int = DAY_AFTER_NS
     delay_ns: int = 0
     is_crypto: bool = False
+    warm_up: Callable[[], object] = nothing
     lead: int = ANY_LEAD
 
     def total_bytes(self) -> int | None:
@@ -96,6 +104,7 @@ class LiveFeed:
             "settings": intake.settings,
         }
         await asyncio.to_thread(self._check, intake, facts)
+        await asyncio.to_thread(self.warm_up)
         filler = GapFiller(
             self.history,
             self.clock,
@@ -108,6 +117,7 @@ class LiveFeed:
             days_of=self.days_of,
             unfilled=self.unfilled,
             day_after_ns=self.day_after_ns,
+            delay_ns=self.delay_ns,
         )
         await filler.load(partial(noted_gaps, intake.journal, intake.raw))
         seam = _Seam(append, filler, intake.journal.last_ts_recv)
@@ -115,10 +125,14 @@ class LiveFeed:
         await append(self.history.control(started, self.clock.now_ns()))
         self.connector.register_callback(seam.take, filler.opened)
         await self.connector.subscribe(self.symbols)
-        await self.connector.connect()
+        stopped = asyncio.create_task(intake.stopped.wait())
+        try:
+            await self._connect(stopped)
+        except BaseException:
+            stopped.cancel()
+            raise
         listening = asyncio.create_task(self.connector.run())
         filling = asyncio.create_task(filler.run())
-        stopped = asyncio.create_task(intake.stopped.wait())
         await asyncio.wait([listening, filling, stopped], return_when=asyncio.FIRST_COMPLETED)
         await self.connector.disconnect()
         filling.cancel()
@@ -136,6 +150,14 @@ class LiveFeed:
                 filler.open,
             )
         return True
+
+    async def _connect(self, stopped: "asyncio.Task[bool]") -> None:
+        """Connect, unless the feed is stopped before there is an answer."""
+        connecting = asyncio.create_task(self.connector.connect())
+        await asyncio.wait([connecting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            await self.connector.disconnect()
+        await connecting
 
     def _check(self, intake: Intake, facts: Facts) -> None:
         """Refuse a journal that was made with other settings."""

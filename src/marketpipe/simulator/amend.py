@@ -165,6 +165,10 @@ class Amended:
         """Return the bars of whole minutes that had ended by ``known_ns``."""
         return self._named(self._market.bars, symbol, start_ns, end_ns, known_ns)
 
+    def days(self, symbol: str, start_ns: int, end_ns: int, known_ns: int) -> Sequence[Row]:
+        """Return the bars of days, so far; a new name has none of the day it came on."""
+        return self._named(self._market.days, symbol, start_ns, end_ns, known_ns)
+
     def book(self, symbol: str, known_ns: int) -> Message | None:
         """Return the whole order book as last sent."""
         known_ns = min(known_ns, self._market.end_ns - 1)

@@ -13,10 +13,9 @@ stock's day is New York's, with prints before the open, and that of crypto is UT
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from marketpipe.domain.units import DAY_NS
 from marketpipe.simulator.market import Channel, Event, Kind
 from marketpipe.simulator.messages import BarContent, BarMessage
-from marketpipe.simulator.recipe import MINUTE_NS, Recipe, ny_midnight, ny_minutes
+from marketpipe.simulator.recipe import MINUTE_NS, Recipe, ny_minutes
 from marketpipe.simulator.vendorbars import Span, Tally
 
 SENT_AFTER_NS: Final = 50_000_000
@@ -38,6 +37,10 @@ class Counted(Protocol):
 
     def minute(self, place: int, ts_ns: int, known_ns: int) -> BarContent | None:
         """Return a minute's bar."""
+        ...
+
+    def day_of(self, ts_ns: int) -> int:
+        """Return when a day begins."""
         ...
 
     def touched(self, since_ns: int, until_ns: int, *, late_only: bool) -> set[tuple[int, int]]:
@@ -82,7 +85,7 @@ class BarStream:
     def _daily(self, mark_ns: int) -> Iterator[Event]:
         market, last_ns = self._market, mark_ns - MINUTE_NS
         is_stock = self._kind == "stocks"
-        day_ns = ny_midnight(last_ns) if is_stock else last_ns // DAY_NS * DAY_NS
+        day_ns = market.day_of(last_ns)
         for ts_ns, place in market.touched(mark_ns - MINUTE_NS, mark_ns, late_only=False):
             if ts_ns >= day_ns:
                 tally = market.tally(place, ts_ns, mark_ns, "day")

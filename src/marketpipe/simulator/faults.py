@@ -51,7 +51,7 @@ FAULTS: Final = {
     "malformed": FaultKind(None, 1, "the next AMOUNT frames do not decode", True),
     "unknown_type": FaultKind(None, 1, "AMOUNT messages of an unknown type are put in", True),
     "rename": FaultKind(None, 0, "OLD:NEW, a symbol has another name from then on"),
-    "page_loop": FaultKind(60, 0, "REST gives a page's own token as that of the next page"),
+    "page_loop": FaultKind(60, 0, "REST gives a page's own token as that of the next page", True),
     "too_many": FaultKind(20, 0, "REST answers 429", True),
     "html": FaultKind(20, 0, "REST and new connections get a proxy's page of HTML", True),
     "refuse_rest": FaultKind(60, 0, "REST refuses: 403 with code 42210000"),

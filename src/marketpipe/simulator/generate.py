@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from marketpipe.domain.batches import I64
+from marketpipe.domain.units import DAY_NS
 from marketpipe.simulator.barstream import BarStream
 from marketpipe.simulator.books import BookWalk, book_events
 from marketpipe.simulator.chunks import Chunk
@@ -18,7 +19,7 @@ from marketpipe.simulator.messages import (
     Print,
     TopOfBook,
 )
-from marketpipe.simulator.recipe import CHUNK_NS, MINUTE_NS, Recipe, in_session
+from marketpipe.simulator.recipe import CHUNK_NS, MINUTE_NS, Recipe, in_session, ny_midnight
 from marketpipe.simulator.vendorbars import Effects, Span, Tally, quoted_bar
 
 _KEPT_ROWS: Final = 1_500_000
@@ -117,6 +118,26 @@ class GeneratedMarket:
             if bar is not None
         ]
 
+    def days(self, symbol: str, start_ns: int, end_ns: int, known_ns: int) -> Sequence[Row]:
+        """Return the bars of days, of the trades of minutes that had ended by ``known_ns``."""
+        rows: list[Row] = []
+        if symbol not in self._places:
+            return rows
+        stop_ns = min(known_ns, self.end_ns) // MINUTE_NS * MINUTE_NS
+        day_ns = self.day_of(max(start_ns, self.start_ns))
+        while day_ns <= min(end_ns, stop_ns):
+            after_ns = self.day_of(day_ns + 3 * DAY_NS // 2)
+            ends = (day_ns, min(after_ns, stop_ns) - 1)
+            bar = self._day(self._places[symbol], *ends, known_ns) if day_ns >= start_ns else None
+            if bar is not None:
+                rows.append(Row(day_ns, BarMessage("d", symbol, day_ns, bar, self.kind).row()))
+            day_ns = after_ns
+        return rows
+
+    def day_of(self, ts_ns: int) -> int:
+        """Return when the day begins that an instant lies in."""
+        return ny_midnight(ts_ns) if self.kind == "stocks" else ts_ns // DAY_NS * DAY_NS
+
     def book(self, symbol: str, known_ns: int) -> Message | None:
         """Return the whole order book as last sent; None for stocks and before the start."""
         place = self._places.get(symbol)
@@ -144,9 +165,7 @@ class GeneratedMarket:
 
     def tally(self, place: int, ts_ns: int, known_ns: int, span: Span) -> Tally:
         """Count a minute's trades by the table of bars of minutes or days, as known then."""
-        columns, rows = self._alive(place, ts_ns, known_ns)
-        price, size, code = (columns[name][rows] for name in ("price", "size", "code"))
-        return self._effects.tally(span, price, size, code)
+        return self._tally(place, ts_ns, ts_ns + MINUTE_NS - 1, known_ns, span)
 
     def minute(self, place: int, ts_ns: int, known_ns: int) -> BarContent | None:
         """Return the bar of the minute that begins at ``ts_ns``, as known then, if there is one.
@@ -183,12 +202,22 @@ class GeneratedMarket:
             found.update(zip(minutes[hit].tolist(), columns["symbol"][hit].tolist(), strict=True))
         return found
 
-    def _alive(self, place: int, ts_ns: int, known_ns: int) -> tuple[dict[str, I64], I64]:
-        """Return rows of a minute that were sent by then, and not corrected or cancelled."""
-        chunk = self.chunk(ts_ns // CHUNK_NS)
-        columns, mine = chunk.tape.columns, chunk.tape.of(place)
-        rows = _shown(columns, mine, ts_ns, ts_ns + MINUTE_NS - 1, known_ns)
-        return columns, rows[columns["died"][rows] > known_ns]
+    def _day(self, place: int, start_ns: int, end_ns: int, known_ns: int) -> BarContent | None:
+        """Return the bar of a day, of its trades in ``[start_ns, end_ns]``."""
+        total = Tally()
+        for number, _ in self._looked_at(self.symbols[place], start_ns, end_ns):
+            first_ns = max(start_ns, number * CHUNK_NS)
+            last_ns = min(end_ns, (number + 1) * CHUNK_NS - 1)
+            total = total.plus(self._tally(place, first_ns, last_ns, known_ns, "day"))
+        return total.bar()
+
+    def _tally(self, place: int, start_ns: int, end_ns: int, known_ns: int, span: Span) -> Tally:
+        """Count trades of one chunk that were sent by then, and not corrected or cancelled."""
+        tape = self.chunk(start_ns // CHUNK_NS).tape
+        rows = _shown(tape.columns, tape.of(place), start_ns, end_ns, known_ns)
+        rows = rows[tape.columns["died"][rows] > known_ns]
+        price, size, code = (tape.columns[name][rows] for name in ("price", "size", "code"))
+        return self._effects.tally(span, price, size, code)
 
     def _looked_at(self, symbol: str, start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
         numbers, place = self.recipe.chunk_numbers, self._places.get(symbol)

@@ -4,6 +4,7 @@ A `Market` is pure and deterministic: it has no clock, and the same recipe or re
 same events and the same bytes. All times are ns since the epoch, UTC, of the market's own time.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -39,6 +40,13 @@ CHANNEL_OF: Final[dict[str, Channel]] = {
     "o": "orderbooks",
 }
 """The channel of a message, by its ``T``."""
+
+
+VALID_SYMBOL: Final[dict[Kind, re.Pattern[str]]] = {
+    "stocks": re.compile(r"[A-Z0-9][A-Z0-9.\-]{0,19}"),
+    "crypto": re.compile(r"[A-Z0-9.]{1,15}/[A-Z0-9.]{1,15}"),
+}
+"""Symbols as the vendor spells them; others are malformed."""
 
 
 class Message(Protocol):
@@ -193,6 +201,13 @@ class Market(Protocol):
         """Return the bars of whole minutes that had ended by ``known_ns``, as revised by then.
 
         ``ts_event_ns`` is the begin of the minute.
+        """
+        ...
+
+    def days(self, symbol: str, start_ns: int, end_ns: int, known_ns: int) -> Sequence[Row]:
+        """Return the bars of days, the one that is not over as it was by ``known_ns``.
+
+        ``ts_event_ns`` is the day's midnight: New York's for stocks, UTC's for crypto.
         """
         ...
 

@@ -176,18 +176,21 @@ class BarMessage(NamedTuple):
         return _json(_BarRow(begin, open_, high, low, close, volume, bar.trade_count, vwap))
 
     def _vwap(self, encoding: Encoding) -> Raw:
-        """Write the VWAP, rounded half to even.
-
-        To 1e-6 for stocks, as all recorded answers have it. Those for crypto show up to ten
-        digits; here they end at 1e-9.
-        """
-        unit = _STOCK_VWAP_UNIT if self.kind == "stocks" else 1
-        if not self.bar.vwap_den:
-            return wire.number(0, encoding)
-        return wire.number(half_even(self.bar.vwap_num, self.bar.vwap_den * unit) * unit, encoding)
+        vwap = vwap_nanos(self.bar.vwap_num, self.bar.vwap_den, self.kind)
+        return wire.number(vwap, encoding)
 
 
 _BARS: Final[dict[str, Any]] = {"b": wire.Bar, "u": wire.UpdatedBar, "d": wire.DailyBar}
+
+
+def vwap_nanos(num: int, den: int, kind: Kind) -> int:
+    """Return a VWAP in nanos, 0 where ``den`` is, rounded half to even.
+
+    To 1e-6 for stocks, as all recorded answers have it. Those for crypto show up to ten digits;
+    here they end at 1e-9.
+    """
+    unit = _STOCK_VWAP_UNIT if kind == "stocks" else 1
+    return half_even(num, den * unit) * unit if den else 0
 
 
 def half_even(num: int, den: int) -> int:

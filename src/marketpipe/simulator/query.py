@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from marketpipe.domain.units import MAX_TS_NS, NANOS
 from marketpipe.simulator.market import Kind
+from marketpipe.simulator.rollup import ZONES, Timeframe
 
 DEFAULT_LIMIT: Final = 1_000
 MAX_LIMIT: Final = 10_000
-FEEDS: Final = ("sip", "iex", "delayed_sip")
+FEEDS: Final = ("sip", "iex", "delayed_sip", "boats", "overnight", "otc")
+EMPTY_FEEDS: Final = ("boats", "overnight", "otc")
+"""Feeds that may be asked for, and in which the simulated market has nothing."""
 
-_ZONES: Final = {"stocks": ZoneInfo("America/New_York"), "crypto": UTC}
+_ADJUSTMENTS: Final = ("raw", "split", "dividend", "spin-off", "all")
 _INSTANT: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d))?"
 )
@@ -80,7 +82,7 @@ def read_query(given: Mapping[str, str], kind: Kind, now_ns: int) -> Query:
         A parameter is missing or malformed.
     """
     start, end = given.get("start"), given.get("end")
-    day = datetime.fromtimestamp(now_ns // NANOS, _ZONES[kind]).strftime("%Y-%m-%d")
+    day = datetime.fromtimestamp(now_ns // NANOS, ZONES[kind]).strftime("%Y-%m-%d")
     start_ns = _instant_ns(start or day, "start", kind)
     end_ns = _instant_ns(end, "end", kind) if end else None
     if end_ns is not None and end_ns < start_ns:
@@ -96,7 +98,7 @@ def read_query(given: Mapping[str, str], kind: Kind, now_ns: int) -> Query:
         end_ns=end_ns,
         limit=int(limit),
         descending=given.get("sort") == "desc",
-        feed=read_feed(given, kind),
+        feed=_read_stock_words(given, kind),
         place=_place(given.get("page_token", "")),
     )
 
@@ -117,6 +119,27 @@ def read_feed(given: Mapping[str, str], kind: Kind) -> str | None:
     return feed
 
 
+def read_timeframe(given: Mapping[str, str]) -> Timeframe:
+    """Read ``timeframe``, 1Min where there is none; raises `BadRequestError` if it is none."""
+    text = given.get("timeframe", "1Min")
+    timeframe = Timeframe.read(text)
+    if timeframe is None:
+        raise BadRequestError(f"invalid timeframe: {text}")
+    return timeframe
+
+
+def _read_stock_words(given: Mapping[str, str], kind: Kind) -> str | None:
+    """Check what only stocks have; prices are the same however they are adjusted."""
+    if kind == "stocks":
+        for word in given.get("adjustment", "raw").split(","):
+            if word not in _ADJUSTMENTS:
+                raise BadRequestError(f"invalid adjustment: {word}")
+        asof = given.get("asof", "-")
+        if asof not in ("", "-"):
+            _instant_ns(asof, "asof", kind, only_days=True)
+    return read_feed(given, kind)
+
+
 def _place(token: str) -> Place | None:
     if not token:
         return None
@@ -126,14 +149,14 @@ def _place(token: str) -> Place | None:
         raise BadRequestError("invalid page_token") from None
 
 
-def _instant_ns(text: str, name: str, kind: Kind) -> int:
+def _instant_ns(text: str, name: str, kind: Kind, *, only_days: bool = False) -> int:
     match = _INSTANT.fullmatch(text)
-    if match is None:
+    if match is None or (only_days and match[2]):
         raise BadRequestError(f"invalid {name}: {text}")
     day, clock, fraction, zone = match.groups()
     try:
         if clock is None:
-            whole = datetime.fromisoformat(day).replace(tzinfo=_ZONES[kind])
+            whole = datetime.fromisoformat(day).replace(tzinfo=ZONES[kind])
         else:
             whole = datetime.fromisoformat(f"{day}T{clock}{zone}")
     except ValueError:

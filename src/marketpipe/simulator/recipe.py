@@ -12,7 +12,7 @@ from marketpipe.domain.batches import I64
 from marketpipe.domain.symbols import is_valid_symbol
 from marketpipe.domain.units import DAY_NS, MAX_TS_NS, NANOS
 from marketpipe.errors import UsageError
-from marketpipe.simulator.market import Kind
+from marketpipe.simulator.market import VALID_SYMBOL, Kind
 from marketpipe.sources.synthetic.draws import U64, bits, draw
 
 MINUTE_NS: Final = 60 * NANOS
@@ -23,6 +23,10 @@ NEW_YORK: Final = ZoneInfo("America/New_York")
 CRYPTO_TRADE: Final = (None, None)
 """Conditions and tape of a trade of crypto."""
 
+_SPELLED: Final[dict[Kind, str]] = {
+    "stocks": "a stock in capitals, such as AAPL or BRK.B; pairs are crypto",
+    "crypto": "a pair in capitals, such as BTC/USD; names without a slash are stocks",
+}
 _TAPES: Final = "ABC"
 _EXTRAS: Final = ("", "F", *"KLOX56BCEHNRUVW7GPZ4MQ9")
 """Conditions beside the usual ones: none, the frequent one, and all others that tables list."""
@@ -85,13 +89,15 @@ class Recipe:
     code_table: tuple[tuple[tuple[str, ...] | None, str | None], ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        for symbol in self.symbols:
-            if not is_valid_symbol(symbol):
-                raise _range("symbols", symbol, "a name such as AAPL, BRK.B or BTC/USD")
         if not self.symbols or len(set(self.symbols)) != len(self.symbols):
             raise UsageError("symbols was empty or names one twice; name each once")
         if self.kind not in ("stocks", "crypto"):
             raise _range("kind", self.kind, "stocks or crypto")
+        for symbol in self.symbols:
+            if not (VALID_SYMBOL[self.kind].fullmatch(symbol) and is_valid_symbol(symbol)):
+                raise UsageError(
+                    f"symbols of {self.kind}: was '{symbol}'; valid is {_SPELLED[self.kind]}"
+                )
         _within("start_ns", self.start_ns, 0, MAX_TS_NS - 20 * DAY_NS)
         _within("end_ns", self.end_ns, self.start_ns + 1, MAX_TS_NS - 10 * DAY_NS)
         _within("seed", self.seed, 0, 2**64 - 1)

@@ -83,13 +83,19 @@ class RecordedMarket:
         self._trades: dict[str, list[_Version]] = {}
         self._quotes: dict[str, list[_Version]] = {}
         self._bars: dict[str, list[_Version]] = {}
+        self._days: dict[str, list[_Version]] = {}
         self._read_trades()
         for event in events:
-            place = {"quotes": self._quotes, "bars": self._bars, "updatedBars": self._bars}
+            place = {
+                "quotes": self._quotes,
+                "bars": self._bars,
+                "updatedBars": self._bars,
+                "dailyBars": self._days,
+            }
             if event.channel in place:
                 versions = place[event.channel].setdefault(event.symbol, [])
                 versions.append(_version(event))
-        for tables in (self._trades, self._quotes, self._bars):
+        for tables in (self._trades, self._quotes, self._bars, self._days):
             for versions in tables.values():
                 versions.sort(key=attrgetter("ts_ns"))
 
@@ -127,11 +133,11 @@ class RecordedMarket:
 
     def bars(self, symbol: str, start_ns: int, end_ns: int, known_ns: int) -> Sequence[Row]:
         """Return the minute bars that were sent by ``known_ns``, each as last sent."""
-        latest = {
-            version.ts_ns: version
-            for version in _within(self._bars.get(symbol, []), start_ns, end_ns, known_ns)
-        }
-        return [version.row(known_ns) for version in latest.values()]
+        return _latest(self._bars.get(symbol, []), start_ns, end_ns, known_ns)
+
+    def days(self, symbol: str, start_ns: int, end_ns: int, known_ns: int) -> Sequence[Row]:
+        """Return the bars of days that were sent by ``known_ns``, each as last sent."""
+        return _latest(self._days.get(symbol, []), start_ns, end_ns, known_ns)
 
     def book(self, symbol: str, known_ns: int) -> Message | None:
         """Return the whole order book as last sent; None before its first snapshot."""
@@ -253,6 +259,11 @@ def _within(versions: list[_Version], start_ns: int, end_ns: int, known_ns: int)
 
 def _rows(versions: list[_Version], start_ns: int, end_ns: int, known_ns: int) -> Sequence[Row]:
     return [version.row(known_ns) for version in _within(versions, start_ns, end_ns, known_ns)]
+
+
+def _latest(versions: list[_Version], start_ns: int, end_ns: int, known_ns: int) -> Sequence[Row]:
+    latest = {version.ts_ns: version for version in _within(versions, start_ns, end_ns, known_ns)}
+    return [version.row(known_ns) for version in latest.values()]
 
 
 def _change(side: dict[Decimal, wire.Level], levels: list[wire.Level]) -> None:

@@ -1,29 +1,32 @@
-"""History over HTTP: pages of trades, quotes and bars, and the latest of each."""
+"""History over HTTP: pages of trades, quotes and bars, the latest of each, and snapshots."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Raw
 
-from marketpipe.domain.units import MAX_TS_NS, NANOS
+from marketpipe.domain.units import DAY_NS, MAX_TS_NS, NANOS
 from marketpipe.simulator.amend import Amended
 from marketpipe.simulator.clock import SimClock, unix_seconds
 from marketpipe.simulator.faults import Schedule
 from marketpipe.simulator.market import Kind, Row
 from marketpipe.simulator.plans import CRYPTO_LOCATIONS, DELAY_NS, Keys, Plan
 from marketpipe.simulator.query import (
+    EMPTY_FEEDS,
     BadRequestError,
     Place,
     Query,
     read_feed,
     read_query,
     read_symbols,
+    read_timeframe,
 )
+from marketpipe.simulator.rollup import Timeframe, rolled
 
 NO_RECENT_SIP: Final = (42210000, "subscription does not permit querying recent SIP data")
 PROXY_PAGE: Final = (
@@ -31,7 +34,10 @@ PROXY_PAGE: Final = (
     b"<body><center><h1>502 Bad Gateway</h1></center></body></html>\n"
 )
 _KINDS: Final = ("trades", "quotes", "bars")
-_MINUTE: Final = ("1Min", "1T")
+_MINUTE: Final = Timeframe(1, "Min")
+_DAY: Final = Timeframe(1, "Day")
+_DAYS_BACK_NS: Final = 10 * DAY_NS
+"""How far back a snapshot looks for its two days."""
 _LOOK_BACK_NS: Final = (300 * NANOS, 3_600 * NANOS, MAX_TS_NS)
 _json = msgspec.json.Encoder().encode
 
@@ -57,23 +63,28 @@ class _RefusedError(Exception):
 
 
 class _Route(NamedTuple):
-    """What a path asks for."""
+    """What a path asks for; bars have a timeframe."""
 
     kind: Kind
     what: str
-    is_latest: bool
+    form: Literal["range", "latest", "snapshots"] = "range"
+    timeframe: Timeframe = _MINUTE
 
 
 def _route(path: str) -> _Route | None:
     match path.strip("/").split("/"):
         case ["v2", "stocks", what] if what in _KINDS:
-            return _Route("stocks", what, False)
+            return _Route("stocks", what)
         case ["v2", "stocks", what, "latest"] if what in _KINDS:
-            return _Route("stocks", what, True)
+            return _Route("stocks", what, "latest")
+        case ["v2", "stocks", "snapshots"]:
+            return _Route("stocks", "snapshots", "snapshots")
         case ["v1beta3", "crypto", where, what] if what in _KINDS and where in CRYPTO_LOCATIONS:
-            return _Route("crypto", what, False)
+            return _Route("crypto", what)
+        case ["v1beta3", "crypto", where, "snapshots"] if where in CRYPTO_LOCATIONS:
+            return _Route("crypto", "snapshots", "snapshots")
         case ["v1beta3", "crypto", where, "latest", what] if where in CRYPTO_LOCATIONS:
-            return _Route("crypto", what, True) if what in {*_KINDS, "orderbooks"} else None
+            return _Route("crypto", what, "latest") if what in {*_KINDS, "orderbooks"} else None
     return None
 
 
@@ -171,28 +182,35 @@ class Rest:
         if self._schedule.window("refuse_rest", now_ns) is not None:
             raise _RefusedError(HTTPStatus.FORBIDDEN, NO_RECENT_SIP[1], NO_RECENT_SIP[0])
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if route.is_latest:
-            return self._latest(route, given, now_ns)
-        if route.what == "bars" and given.get("timeframe", "1Min") not in _MINUTE:
-            raise BadRequestError(
-                f"invalid timeframe: {given['timeframe']}; the simulator has 1Min only"
-            )
+        if route.form != "range":
+            return self._newest(route, given, now_ns)
+        if route.what == "bars":
+            route = route._replace(timeframe=read_timeframe(given))
         return self._page(route, read_query(given, route.kind, now_ns), now_ns)
 
     # ranges
 
     def _page(self, route: _Route, query: Query, now_ns: int) -> Answer:
-        end_ns = self._permitted_end(route, query, now_ns)
+        newest_ns = self._permitted(route, query, now_ns)
+        end_ns = newest_ns if query.end_ns is None else query.end_ns
         place = query.place
         if place is None:
             known_ns = now_ns - DELAY_NS if query.feed == "delayed_sip" else now_ns
             place = Place(query.symbols[0], 0, known_ns)
         if place.symbol not in query.symbols:
             raise BadRequestError("invalid page_token")
+        known_ns = place.known_ns
+        if route.timeframe != _MINUTE:
+            # a bar that has begun shows no more than the plan permits
+            known_ns = min(known_ns, newest_ns)
         shown: list[tuple[str, Sequence[Row]]] = []
         left, index, after = query.limit, place.index, None
         for symbol in query.symbols[query.symbols.index(place.symbol) :]:
-            rows = self._rows(route, symbol, query.start_ns, end_ns, place.known_ns)
+            rows = (
+                ()
+                if query.feed in EMPTY_FEEDS
+                else self._rows(route, symbol, query.start_ns, end_ns, known_ns)
+            )
             count = len(rows)
             if count > index and not left:
                 after = Place(symbol, index, place.known_ns)
@@ -210,14 +228,14 @@ class Rest:
             token = query.place.token()
         return Answer(HTTPStatus.OK, _page_body(route.what, shown, token))
 
-    def _permitted_end(self, route: _Route, query: Query, now_ns: int) -> int:
-        """Return the end of the range, for which the plan must have the right."""
+    def _permitted(self, route: _Route, query: Query, now_ns: int) -> int:
+        """Return the newest instant that the plan permits; the range may not end after it."""
         newest = now_ns
         if route.kind == "stocks" and not self._plan.sip and query.feed in {None, "sip"}:
             newest = now_ns - DELAY_NS
             if query.end_ns is not None and query.end_ns > newest:
                 raise _RefusedError(HTTPStatus.FORBIDDEN, NO_RECENT_SIP[1], NO_RECENT_SIP[0])
-        return newest if query.end_ns is None else query.end_ns
+        return newest
 
     def _view(
         self, route: _Route, symbol: str, start_ns: int, end_ns: int, known_ns: int
@@ -225,31 +243,54 @@ class Rest:
         market = self._markets.get(route.kind)
         if market is None:
             return ()
-        views = {"trades": market.trades, "quotes": market.quotes, "bars": market.bars}
-        return views[route.what](symbol, start_ns, end_ns, known_ns)
+        if route.what == "bars":
+            asked = (route.kind, route.timeframe, symbol, start_ns, end_ns, known_ns)
+            return rolled(market.bars, market.days, *asked)
+        view = market.trades if route.what == "trades" else market.quotes
+        return view(symbol, start_ns, end_ns, known_ns)
 
     # the latest
 
-    def _latest(self, route: _Route, given: Mapping[str, str], now_ns: int) -> Answer:
+    def _newest(self, route: _Route, given: Mapping[str, str], now_ns: int) -> Answer:
         feed = read_feed(given, route.kind)
         if route.kind == "stocks" and feed == "sip" and not self._plan.sip:
             raise _RefusedError(HTTPStatus.FORBIDDEN, NO_RECENT_SIP[1], NO_RECENT_SIP[0])
         known_ns = now_ns - DELAY_NS if feed == "delayed_sip" else now_ns
-        found: dict[str, Any] = {}
+        symbols = read_symbols(given)
+        views = {"orderbooks": self._book, "snapshots": self._snapshot}
+        view = views.get(route.what, self._last)
+        told = {} if feed in EMPTY_FEEDS else {s: view(route, s, known_ns) for s in symbols}
+        found = {symbol: one for symbol, one in told.items() if one}
+        is_bare = route.form == "snapshots" and route.kind == "stocks"
+        return Answer(HTTPStatus.OK, _json(found if is_bare else {route.what: found}))
+
+    def _last(self, route: _Route, symbol: str, known_ns: int) -> Any:
+        for span_ns in _LOOK_BACK_NS:
+            rows = self._view(route, symbol, max(known_ns - span_ns, 0), known_ns, known_ns)
+            if rows:
+                return Raw(rows[-1].json)
+        return None
+
+    def _book(self, route: _Route, symbol: str, known_ns: int) -> Any:
         market = self._markets.get(route.kind)
-        for symbol in read_symbols(given):
-            if route.what == "orderbooks":
-                book = market.book(symbol, known_ns) if market is not None else None
-                if book is not None:
-                    fields = msgspec.json.decode(book.encode("json"), type=dict[str, Raw])
-                    found[symbol] = {key: fields[key] for key in ("t", "b", "a")}
-                continue
-            for span_ns in _LOOK_BACK_NS:
-                rows = self._view(route, symbol, max(known_ns - span_ns, 0), known_ns, known_ns)
-                if rows:
-                    found[symbol] = Raw(rows[-1].json)
-                    break
-        return Answer(HTTPStatus.OK, _json({route.what: found}))
+        book = market.book(symbol, known_ns) if market is not None else None
+        if book is None:
+            return None
+        fields = msgspec.json.decode(book.encode("json"), type=dict[str, Raw])
+        return {key: fields[key] for key in ("t", "b", "a")}
+
+    def _snapshot(self, route: _Route, symbol: str, known_ns: int) -> Any:
+        """Return the latest trade, quote and minute, the day so far and the day before."""
+        parts = {"latestTrade": "trades", "latestQuote": "quotes", "minuteBar": "bars"}
+        found = {
+            name: self._last(route._replace(what=what), symbol, known_ns)
+            for name, what in parts.items()
+        }
+        days = route._replace(what="bars", timeframe=_DAY)
+        rows = self._view(days, symbol, max(known_ns - _DAYS_BACK_NS, 0), known_ns, known_ns)
+        for name, row in zip(("dailyBar", "prevDailyBar"), rows[::-1], strict=False):
+            found[name] = Raw(row.json)
+        return {name: one for name, one in found.items() if one}
 
 
 def _cut(rows: Sequence[Row], index: int, most: int, descending: bool) -> Sequence[Row]:

@@ -1,20 +1,15 @@
 """What one connection is subscribed to."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from marketpipe.simulator.market import Event
+from marketpipe.simulator.market import VALID_SYMBOL, Event
 from marketpipe.simulator.plans import FOLLOWS_TRADES, UNLISTED, Endpoint, Plan
 from marketpipe.sources.framing import Encoding
 
 LINGER: Final = 3
 """So many messages of a channel and symbol still arrive after it was unsubscribed."""
 
-_SYMBOL: Final = {
-    "stocks": re.compile(r"\*|[A-Z0-9][A-Z0-9.\-]{0,19}"),
-    "crypto": re.compile(r"\*|[A-Z0-9.]{1,15}/[A-Z0-9.]{1,15}"),
-}
 _ALL_CHANNELS: Final = (
     *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds"),
     *("imbalances", "orderbooks", "news"),
@@ -74,9 +69,9 @@ class Subscriptions:
         return self._replace(sets)
 
     def _symbols(self, value: Any) -> list[str]:
-        valid = _SYMBOL[self._endpoint.kind].fullmatch
+        valid = VALID_SYMBOL[self._endpoint.kind].fullmatch
         if not isinstance(value, list) or not all(
-            isinstance(one, str) and valid(one) for one in value
+            isinstance(one, str) and (one == "*" or valid(one)) for one in value
         ):
             raise RefusedError(400, "invalid syntax")
         return value

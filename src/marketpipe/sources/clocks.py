@@ -136,8 +136,9 @@ class FollowedClock(AsyncClosing):
         try:
             answer = await self._client.get(self._url)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            why = str(error) or type(error).__name__
             raise UnreachableError(
-                f"clock: {self._url} cannot be reached: {error or type(error).__name__}. Is the "
+                f"clock: {self._url} cannot be reached: {why}. Is the "
                 "simulator running, and is this its address?"
             ) from error
         ended = time.monotonic_ns()

@@ -17,10 +17,12 @@ class Gap(NamedTuple):
 
     Attributes
     ----------
-    start_ns : receipt of the last message known to be good, or when the connection was
-        subscribed if there was none; ns since the epoch, UTC, inclusive
+    start_ns : up to when all is known to have come: when the newest message happened, plus the
+        feed's delay, or its receipt if that is earlier or no message tells; when the connection
+        was subscribed if there was none; ns since the epoch, UTC, inclusive
     end_ns : when the feed was subscribed again, or the next batch was handed out; exclusive
-    reason : ``disconnected``, ``mute``, ``slow_client`` or ``unreadable_frame``
+    reason : ``disconnected``, ``mute``, ``slow_client``, ``unreadable_frame``,
+        ``oversized_frame`` or ``stalled``
     """
 
     start_ns: int
@@ -33,9 +35,9 @@ OnRecords: TypeAlias = Callable[[pa.RecordBatch], Awaitable[None]]
 handed out, and when too much waits nothing more is received."""
 OnGap: TypeAlias = Callable[[Gap], Awaitable[None]]
 """Takes a gap, between two batches; it must be quick, as the next batch waits for it."""
-Probe: TypeAlias = Callable[[], Awaitable[bool | None]]
-"""Asks the vendor, by another way, about a silence: True if there is newer data than was
-received, False if the market is quiet, None if it cannot tell."""
+Probe: TypeAlias = Callable[[], Awaitable[int | None]]
+"""Asks the vendor, by another way, when the newest trade of what is subscribed happened (ns since
+the epoch, UTC; 0 if there is none); None if it cannot tell."""
 
 State: TypeAlias = Literal["connecting", "live", "backing_off", "stopped", "failed"]
 
@@ -71,6 +73,7 @@ class FeedStatus:
     last_message_ns : receipt of the last message of the market; None if there was none
     reconnects : how often it was subscribed again
     slow_clients : how often the vendor hung up because too little was taken
+    oversized : how many frames were too long to be kept; each ended its connection
     last_error : what went wrong last, "" if nothing; never holds a key
     subscribed : the vendor's last word on what is subscribed
     waiting : records that are received and not handed out
@@ -85,6 +88,7 @@ class FeedStatus:
     last_message_ns: int | None = None
     reconnects: int = 0
     slow_clients: int = 0
+    oversized: int = 0
     last_error: str = ""
     subscribed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     waiting: int = 0

@@ -7,6 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from marketpipe.domain.cancelling import finished
 from marketpipe.sources.records import RecordBuilder
 
 MOST_RECORDS: Final = 4096
@@ -49,8 +50,12 @@ class Delivery:
             await self.flush()
             await asyncio.sleep(PACE_SECONDS)
 
+    @finished
     async def flush(self) -> None:
-        """Hand out what there is; returns once it is taken."""
+        """Hand out what there is; returns once it is taken, and no earlier if it is cancelled.
+
+        What was taken from the builder is in no other place until then.
+        """
         async with self._turn:
             if self._failure is not None:
                 raise self._failure

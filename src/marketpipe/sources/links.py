@@ -1,6 +1,7 @@
 """`Link`: one connection of a feed, from its first record to its last."""
 
 import asyncio
+import selectors
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -8,17 +9,24 @@ from typing import Final
 import pyarrow as pa
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from marketpipe.domain.units import NANOS
-from marketpipe.errors import VendorError
-from marketpipe.sources.clocks import Clock
+from marketpipe.errors import UnreachableError, VendorError
+from marketpipe.sources.clocks import Clock, SystemClock
 from marketpipe.sources.delivery import MOST_RECORDS, Delivery
+from marketpipe.sources.dialing import MAX_FRAME_BYTES
 from marketpipe.sources.framing import Encoding
 from marketpipe.sources.records import RecordBuilder
 
 MOST_BETWEEN_TICKS: Final = 1 << 16
 """After so many records the clock ticks though it is not a second later: what is derived at once
 stays small, however fast a feed is and however far behind it is taken."""
+LEAP_NS: Final = 10 * NANOS
+"""A tick so late, by the feed's time and by the system's, is a leap: the machine slept, or we
+stood still."""
+LOOK_SECONDS: Final = 0.001
+"""Real seconds between two looks whether all that came is read, for a tick of the clock."""
 CLOSED: Final = "closed"
 """Why a link ended: the other side hung up."""
 STOPPED: Final = "stopped"
@@ -27,6 +35,10 @@ MUTE: Final = "mute"
 """Why a link ended: it was silent for too long."""
 ERROR: Final = "error"
 """Why a link ended: the vendor said so, or something failed here."""
+
+
+OVERSIZED: Final = "oversized_frame"
+"""Why messages may be missing: a frame was too long to be received."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,21 +51,32 @@ class Ears:
     clean : gives such a frame without any secret in it
     hear : acts on such a frame, which is recorded by then
     take : takes a batch of records
+    stood : told that time has leapt, once all that had come is read; the tick of the clock follows
     """
 
     is_control: Callable[[bytes], bool]
     clean: Callable[[bytes], bytes]
     hear: Callable[["Link", bytes], Awaitable[None]]
     take: Callable[["Link", pa.RecordBatch], Awaitable[None]]
+    stood: Callable[["Link", int], Awaitable[None]]
 
 
 class Link:
     """One connection: what it receives goes into records, and those are handed out.
 
+    Parameters
+    ----------
+    socket, builder, encoding : an open connection, what takes its frames, and how they are written
+    clock : the feed's time
+    ears : what is done with frames
+    real : tells how long we stood still; None: the system's clock
+
     Attributes
     ----------
     since_ns : when it was subscribed; None until then
-    good_ns : receipt of the last message that could be read
+    good_ns : up to when all is known to have come; see `marketpipe.sources.connector.Gap`
+    had_ns : when the vendor's newest trade happened as the link began, by the vendor's own time;
+        None if that is not known
     gap_reason, code : why messages may be missing once it has ended, and the vendor's number
     """
 
@@ -65,18 +88,22 @@ class Link:
         *,
         clock: Clock,
         ears: Ears,
+        real: Clock | None = None,
     ) -> None:
         self.socket = socket
         self.builder = builder
         self.delivery = Delivery(builder, self._take)
         self.since_ns: int | None = None
         self.good_ns = 0
+        self.had_ns: int | None = None
         self.gap_reason = "disconnected"
         self.code: int | None = None
         self._encoding: Encoding = encoding
         self._clock = clock
+        self._real: Clock = real or SystemClock()
         self._ears = ears
         self._since_tick = 0
+        self._is_waiting = False
         self._turn = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._handing: asyncio.Task[None] | None = None
@@ -120,7 +147,11 @@ class Link:
         builder, delivery = self.builder, self.delivery
         add, notice, is_control = builder.add_frame, delivery.notice, self._ears.is_control
         while True:
-            frame = await recv(decode=False)
+            self._is_waiting = True
+            try:
+                frame = await recv(decode=False)
+            finally:
+                self._is_waiting = False
             if is_control(frame):
                 await self._heard(frame)
             else:
@@ -145,16 +176,40 @@ class Link:
         self.delivery.notice()
 
     async def tick(self) -> None:
-        """Record a tick of the clock in each of its seconds; never returns."""
-        clock = self._clock
-        second = clock.now_ns() // NANOS
+        """Record a tick of the clock in each of its seconds; never returns.
+
+        What had come by then is recorded before it, so that a reader who lags behind closes bars
+        late rather than without what waits to be read.
+        """
+        with selectors.DefaultSelector() as readable:
+            socket = self.socket.transport.get_extra_info("socket")
+            if socket.fileno() >= 0:
+                readable.register(socket, selectors.EVENT_READ)
+            await self._tick_with(readable)
+
+    async def _tick_with(self, readable: selectors.BaseSelector) -> None:
+        clock, real = self._clock, self._real
+        latest, real_latest = clock.now_ns(), real.now_ns()
         while True:
             await clock.sleep((NANOS - clock.now_ns() % NANOS) / NANOS)
-            now = clock.now_ns()
-            # While too much waits, what was sent before this second may not be received yet.
-            if now // NANOS > second and self.since_ns is not None and not self.delivery.is_blocked:
+            slept = min(clock.now_ns() - latest, real.now_ns() - real_latest)
+            if clock.now_ns() // NANOS > latest // NANOS and self.since_ns is not None:
+                await self._all_read(readable)
+                now = clock.now_ns()
+                if slept >= LEAP_NS:
+                    await self._ears.stood(self, now)
                 self._add_tick(now)
-            second = now // NANOS
+            latest, real_latest = clock.now_ns(), real.now_ns()
+
+    async def _all_read(self, readable: selectors.BaseSelector) -> None:
+        """Return once the socket is found empty, and all that came out of it is recorded."""
+        while True:
+            is_empty = not readable.select(0)
+            # In this pass of the loop whoever receives takes what has come out of the socket.
+            await asyncio.sleep(0)
+            if is_empty and self._is_waiting:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def finish(self, why: str) -> BaseException | None:
         """Close it, and hand out all that it received; return what ended the receiving.
@@ -167,6 +222,12 @@ class Link:
         await self.socket.close()
         reading = self._reading or asyncio.ensure_future(self._receive())
         end = (await asyncio.gather(reading, return_exceptions=True))[0]
+        if _is_oversized(end):
+            self.gap_reason, self.code = OVERSIZED, CloseCode.MESSAGE_TOO_BIG
+            end = UnreachableError(
+                f"a frame of more than {MAX_FRAME_BYTES:,} bytes came, which cannot be kept: "
+                "messages are lost each time. Subscribe to less, or tell the vendor"
+            )
         self.delivery.close()
         if self._handing is not None:
             await asyncio.gather(self._handing, return_exceptions=True)
@@ -174,8 +235,26 @@ class Link:
             why = ERROR
         elif why == CLOSED and self.code is None and isinstance(end, ConnectionClosed):
             self.code = end.rcvd.code if end.rcvd else None
+        # What comes last tells how far all has come.
+        await self.delivery.flush()
         self.builder.add_control(
-            {"event": "disconnected", "reason": why, "code": self.code}, self._clock.now_ns()
+            {
+                "event": "disconnected",
+                "reason": why,
+                "code": self.code,
+                "good_until_ns": self.good_ns if self.since_ns is not None else None,
+            },
+            self._clock.now_ns(),
         )
         await self.delivery.flush()
         return end
+
+
+def _is_oversized(end: BaseException | None) -> bool:
+    """Tell whether we hung up, since a frame was longer than we take."""
+    return (
+        isinstance(end, ConnectionClosed)
+        and end.sent is not None
+        and end.sent.code == CloseCode.MESSAGE_TOO_BIG
+        and not end.rcvd_then_sent
+    )

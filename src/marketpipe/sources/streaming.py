@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from random import Random  # noqa: TID251  # jitter of a live connection; nothing is built of it
@@ -17,9 +17,10 @@ from marketpipe.domain.units import NANOS, format_ns
 from marketpipe.errors import ConnectError, RateLimitError, UnreachableError, VendorError
 from marketpipe.sources.clocks import Clock, SystemClock
 from marketpipe.sources.connector import BaseConnector, FeedStatus, Gap, Probe, State
-from marketpipe.sources.links import CLOSED, ERROR, MUTE, STOPPED, Ears, Link
+from marketpipe.sources.links import CLOSED, ERROR, LEAP_NS, MUTE, OVERSIZED, STOPPED, Ears, Link
+from marketpipe.sources.owntasks import OwnTasks
 from marketpipe.sources.supervision import Backoff, Watchdog
-from marketpipe.sources.tallies import tallied
+from marketpipe.sources.tallies import Newest, tallied
 
 CONTENTION_TRIES: Final = 15
 """So many refusals of a first connection in a row, because others are connected, are the last."""
@@ -30,6 +31,7 @@ _CONTENTION_CAP: Final = 5.0
 _CONTENTION_SLOW: Final = 60.0
 _GRACE_SECONDS: Final = 0.1
 _PROBE_SECONDS: Final = 15.0
+_ON_ITS_WAY_SECONDS: Final = 0.5
 
 
 class SocketConnector(BaseConnector):
@@ -43,6 +45,7 @@ class SocketConnector(BaseConnector):
     probe : asked about a silence before a connection is given up
     first_conn_id : number of the first connection
     silence_seconds : silence that is never suspicious, of the feed's time
+    delay_ns : how much later than it happens the feed tells
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class SocketConnector(BaseConnector):
         probe: Probe | None = None,
         first_conn_id: int = 0,
         silence_seconds: float = 30.0,
+        delay_ns: int = 0,
     ) -> None:
         super().__init__()
         self._clock: Clock = clock or SystemClock()
         self._probe = probe
         self._conn_id = first_conn_id
         self._check_seconds = silence_seconds / 4
+        self._newest_yet = Newest(delay_ns)
         self._random = random or Random(os.urandom(16))  # noqa: S311  # only jitter
         self._backoff = Backoff(self._random)
         self._watchdog = Watchdog(floor_seconds=silence_seconds)
@@ -72,9 +77,13 @@ class SocketConnector(BaseConnector):
         self._running = False
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
-        self._own_tasks: set[asyncio.Task[Any] | None] = set()
+        self._own = OwnTasks()
         self._ears = Ears(
-            is_control=self._is_control, clean=self._clean, hear=self._hear, take=self._take
+            is_control=self._is_control,
+            clean=self._clean,
+            hear=self._hear,
+            take=self._take,
+            stood=self._stood,
         )
 
     # What a vendor decides
@@ -89,6 +98,8 @@ class SocketConnector(BaseConnector):
 
     _is_control: Callable[[bytes], bool]
     """As in `Ears`, as are the next two."""
+    _is_message: Callable[[bytes], bool]
+    """Whether a frame that is no array of messages is one all the same."""
 
     @abstractmethod
     def _clean(self, frame: bytes) -> bytes: ...
@@ -97,8 +108,8 @@ class SocketConnector(BaseConnector):
     async def _hear(self, link: Link, frame: bytes) -> None: ...
 
     @abstractmethod
-    def _channels(self, batch: pa.RecordBatch) -> Iterable[str]:
-        """Return the channels of the market whose messages are in a batch of records."""
+    def _newest(self, batch: pa.RecordBatch) -> Mapping[str, int | None]:
+        """Return when the newest message of each channel in a batch happened; None: none tells."""
 
     @abstractmethod
     def _forget(self) -> None:
@@ -117,10 +128,6 @@ class SocketConnector(BaseConnector):
             waiting=len(delivery.builder),
             blocked_ns=self._status.blocked_ns + delivery.blocked_ns,
         )
-
-    def heard_ns(self, channel: str) -> int:
-        """Return when a channel was heard last (receipt), or since when it could have been."""
-        return self._watchdog.heard_ns(channel)
 
     def _say(self, state: State) -> None:
         if state != self._status.state:
@@ -147,23 +154,25 @@ class SocketConnector(BaseConnector):
         self._taker()
         self._running = True
         self._ended.clear()
-        self._own_tasks.add(asyncio.current_task())
         try:
-            while not self._stopping.is_set():
-                if self._link is None:
-                    await self._unless_stopped(self._attempt())
-                if self._link is not None:
-                    await self._serve(self._link)
-                if not self._stopping.is_set():
-                    await self._pause()
+            with self._own.entered():
+                await self._run()
             self._say("stopped")
         except Exception as error:
             self._fail(error)
             raise
         finally:
-            self._own_tasks.clear()
             self._running = False
             self._ended.set()
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._link is None:
+                await self._unless_stopped(self._attempt())
+            if self._link is not None:
+                await self._serve(self._link)
+            if not self._stopping.is_set():
+                await self._pause()
 
     def _fail(self, error: Exception) -> None:
         self._say("failed")
@@ -174,7 +183,7 @@ class SocketConnector(BaseConnector):
         self._stopping.set()
         if self._running:
             # A callback may stop its own feed: to wait for `run` there would be for ever.
-            if asyncio.current_task() not in self._own_tasks:
+            if not self._own.has_current:
                 await self._ended.wait()
         elif self._link is not None:
             await self._end(self._link, STOPPED)
@@ -240,6 +249,7 @@ class SocketConnector(BaseConnector):
         if link.since_ns is None:
             link.since_ns = link.good_ns = now_ns
             self._watchdog.begin(now_ns)
+            self._newest_yet.clear()
 
     async def _serve(self, link: Link) -> None:
         why = CLOSED
@@ -247,7 +257,6 @@ class SocketConnector(BaseConnector):
         try:
             await self._report(link)
             working = link.start()
-            self._own_tasks |= working
             aside = {
                 asyncio.create_task(self._stopping.wait()): STOPPED,
                 asyncio.create_task(self._watch(link)): MUTE,
@@ -283,25 +292,39 @@ class SocketConnector(BaseConnector):
             await self._on_gap(gap)
 
     async def _take(self, link: Link, batch: pa.RecordBatch) -> None:
-        tally, status, now = tallied(batch), self._status, self._clock.now_ns()
-        channels = tuple(self._channels(batch))
-        self._watchdog.hear(channels, tally.last_ns)
+        tally, status, now = tallied(batch, self._is_message), self._status, self._clock.now_ns()
+        newest = self._newest(batch)
+        self._watchdog.hear(newest, tally.last_ns)
         self._status = replace(
             status,
             frames=status.frames + tally.frames,
             messages=status.messages + tally.messages,
-            last_message_ns=tally.last_ns if channels else status.last_message_ns,
+            last_message_ns=tally.last_ns if newest else status.last_message_ns,
             lag_ns=now - tally.first_ns,
         )
-        good = max(link.good_ns, tally.good_before_bad_ns or 0)
-        link.good_ns = max(link.good_ns, tally.good_ns or 0)
-        await self._taker()(batch)
-        if tally.bad_ns is not None and link.since_ns is not None:
-            await self._tell(Gap(good, now, "unreadable_frame"))
+        good = link.good_ns
+        if newest and tally.good_ns is not None:
+            link.good_ns = max(good, self._newest_yet.hear(newest, tally.good_ns))
+        with self._own.entered():
+            await self._taker()(batch)
+            if tally.bad_ns is not None and link.since_ns is not None:
+                await self._tell(Gap(good, now, "unreadable_frame"))
+
+    async def _stood(self, link: Link, now_ns: int) -> None:
+        """Take note that time has leapt on a link, as when a machine was put to sleep."""
+        await link.delivery.flush()
+        if link.since_ns is not None and now_ns - self._newest_yet.told_ns(link.good_ns) >= LEAP_NS:
+            # All that had come is read, and none of it is of the time that was leapt over.
+            gap = Gap(link.good_ns, now_ns, "stalled")
+            facts = {"event": "stalled", "good_until_ns": gap.start_ns}
+            link.builder.add_control(facts, now_ns)
+            await self._tell(gap)
 
     async def _watch(self, link: Link) -> None:
         """Return when the link is to be given up for its silence."""
         dog = self._watchdog
+        if link.since_ns is not None:
+            link.had_ns = await self._ask_probe()
         while True:
             await self._clock.sleep(self._check_seconds)
             if link.since_ns is None or not dog.overdue(self._clock.now_ns()):
@@ -312,7 +335,7 @@ class SocketConnector(BaseConnector):
             now = self._clock.now_ns()
             if not dog.overdue(now):
                 continue
-            newer = await self._ask_probe()
+            newer = await self._has_newer(link)
             if newer or (newer is None and dog.is_mute(now)):
                 dog.give_up()
                 link.gap_reason = "mute"
@@ -320,14 +343,29 @@ class SocketConnector(BaseConnector):
             if self._probe is not None:
                 dog.excuse(now)
 
-    async def _ask_probe(self) -> bool | None:
+    async def _has_newer(self, link: Link) -> bool | None:
+        """Tell whether the vendor has a newer trade than came, by its own times."""
+        newest_ns = await self._ask_probe()
+        if newest_ns is None:
+            return None
+        came = self._newest_yet
+        if link.had_ns is None and not came.trades_ns:
+            link.had_ns = newest_ns  # for the next look: now there is nothing to compare with
+        if newest_ns > max(link.had_ns or 0, came.trades_ns):
+            # A trade that both have may reach us a moment later by the stream.
+            await asyncio.sleep(_ON_ITS_WAY_SECONDS)
+            await link.delivery.flush()
+        return newest_ns > max(link.had_ns or 0, came.trades_ns)
+
+    async def _ask_probe(self) -> int | None:
         if self._probe is None:
             return None
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 return await self._probe()
         except (VendorError, TimeoutError) as error:
-            self._log.info("a silence could not be asked about: %s", error)
+            said = str(error) or type(error).__name__
+            self._log.info("a silence could not be asked about: %s", said)
             return None
 
     async def _end(self, link: Link, why: str) -> BaseException | None:
@@ -337,7 +375,8 @@ class SocketConnector(BaseConnector):
         finally:
             self._forget()
             blocked = self._status.blocked_ns + link.delivery.blocked_ns
-            self._status = replace(self._status, blocked_ns=blocked)
+            oversized = self._status.oversized + (link.gap_reason == OVERSIZED)
+            self._status = replace(self._status, blocked_ns=blocked, oversized=oversized)
             if link.since_ns is not None:
                 if link.good_ns - link.since_ns >= _GOOD_NS:
                     self._backoff.reset()

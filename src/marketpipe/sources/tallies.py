@@ -1,5 +1,6 @@
-"""What a batch of records holds, counted."""
+"""What a batch of records holds, counted, and how new it is."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,6 @@ class Tally(NamedTuple):
     first_ns, last_ns : receipt of the first and the last record
     good_ns : receipt of the last message that could be read; None if there was none
     bad_ns : receipt of the first frame that could not be split into messages; None if all could
-    good_before_bad_ns : receipt of the last message before that frame; None if there was none
     """
 
     frames: int
@@ -30,11 +30,13 @@ class Tally(NamedTuple):
     last_ns: int
     good_ns: int | None
     bad_ns: int | None
-    good_before_bad_ns: int | None
 
 
-def tallied(batch: pa.RecordBatch) -> Tally:
-    """Count a batch of RECORDS of one connection, in order, that is not empty."""
+def tallied(batch: pa.RecordBatch, is_message: Callable[[bytes], bool]) -> Tally:
+    """Count a batch of RECORDS of one connection, in order, that is not empty.
+
+    ``is_message`` tells whether a frame that is no array of messages is one all the same.
+    """
     times = int64s(batch, "ts_recv")
     is_data = pc.equal(batch.column("kind"), DATA).to_numpy(zero_copy_only=False)
     is_whole = is_data & (batch.column("msg_index").to_numpy() == NOT_SPLIT)
@@ -44,7 +46,9 @@ def tallied(batch: pa.RecordBatch) -> Tally:
         # An empty array holds no message: nothing can be missing.
         sizes = pc.binary_length(batch.column("payload")).to_numpy()
         bad = bad[sizes[bad] > _EMPTY_BYTES]
-    before = good[good < bad[0]] if len(bad) else good[:0]
+        alone = batch.column("payload").take(pa.array(bad)).to_pylist()
+        is_good = np.fromiter(map(is_message, alone), np.bool_, len(alone))
+        good, bad = np.union1d(good, bad[is_good]), bad[~is_good]
     starts = len(batch) - batch.column("envelope").null_count
     return Tally(
         frames=starts - int(len(batch) - is_data.sum()),
@@ -53,5 +57,35 @@ def tallied(batch: pa.RecordBatch) -> Tally:
         last_ns=int(times[-1]),
         good_ns=int(times[good[-1]]) if len(good) else None,
         bad_ns=int(times[bad[0]]) if len(bad) else None,
-        good_before_bad_ns=int(times[before[-1]]) if len(before) else None,
     )
+
+
+class Newest:
+    """When the newest messages of each channel happened, by the vendor's own time (ns, UTC)."""
+
+    def __init__(self, delay_ns: int = 0) -> None:
+        self._happened_ns: dict[str, int] = {}
+        self._delay_ns = delay_ns
+
+    def clear(self) -> None:
+        """Begin anew, on another connection."""
+        self._happened_ns.clear()
+
+    @property
+    def trades_ns(self) -> int:
+        """When the newest trade happened; 0 if none came."""
+        return self._happened_ns.get("trades", 0)
+
+    def told_ns(self, least_ns: int) -> int:
+        """Return when a feed would tell what has happened last, ``least_ns`` at least."""
+        return max([least_ns, *(ts_ns + self._delay_ns for ts_ns in self._happened_ns.values())])
+
+    def hear(self, newest: Mapping[str, int | None], received_ns: int) -> int:
+        """Take note of messages; return up to when all that a feed sent has come with them.
+
+        Receipt alone says little: after a stall, what is minutes old is received now.
+        """
+        times = {channel: ts_ns for channel, ts_ns in newest.items() if ts_ns is not None}
+        for channel, ts_ns in times.items():
+            self._happened_ns[channel] = max(ts_ns, self._happened_ns.get(channel, ts_ns))
+        return min(received_ns, max(times.values()) + self._delay_ns) if times else received_ns

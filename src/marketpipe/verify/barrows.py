@@ -41,9 +41,9 @@ def as_bars(
         connection.register("final", final)
         found: pa.Table = connection.sql(_dated(connection, rules, segments)).to_arrow_table()
     said = {
-        "price_type": price, "rule_set": rules, "session": session, "official_open": None,
-        "official_close": None, "state": "confirmed", "coverage": "traded", "partial": False,
-        "revision": 0, "cause": "first", "recorded_at": known_at, "known_at": known_at,
+        "price_type": price, "rule_set": rules, "session": session, "state": "confirmed",
+        "coverage": "traded", "partial": False, "revision": 0, "cause": "first",
+        "recorded_at": known_at, "known_at": known_at,
     }  # fmt: skip
     columns = [
         pa.repeat(pa.scalar(said[field.name], field.type), len(found))

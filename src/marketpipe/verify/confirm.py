@@ -12,6 +12,7 @@ from marketpipe.verify.rows import select
 
 FIELDS: Final = (
     *("ts_close", "open", "high", "low", "close", "volume", "notional", "vwap", "trade_count"),
+    *("official_open", "official_close"),
 )
 
 

@@ -21,7 +21,13 @@ from marketpipe.errors import InputError, RuleSetError, TimeframeError, UsageErr
 from marketpipe.verify.rawticks import load_raw
 from marketpipe.verify.rollup import Bar, finish, roll_up
 from marketpipe.verify.rows import canonical_timeframe, timeframe_seconds
-from marketpipe.verify.rulesql import closing_auction, rules_query
+from marketpipe.verify.rulesql import (
+    CLOSING_AUCTION,
+    OFFICIAL_CLOSE,
+    OFFICIAL_OPEN,
+    primary_print,
+    rules_query,
+)
 
 IdDates: TypeAlias = Literal["utc", "new_york", "segments"]
 
@@ -37,9 +43,12 @@ RECOMPUTED: Final = pa.schema(
         pa.field("notional", NOTIONAL),
         pa.field("vwap", PRICE),
         pa.field("trade_count", pa.int64()),
+        pa.field("official_open", PRICE),
+        pa.field("official_close", PRICE),
     ]
 )
-"""Columns of the result; instants in ns since the epoch, quote bars without volume to vwap."""
+"""Columns of the result; instants in ns since the epoch, quote bars without volume to vwap.
+Official prices are those of bars of a day and longer that are built from ticks."""
 
 SEGMENTS: Final = (
     *("seg_open", "seg_close", "session_date", "session_open", "session_close", "auction_end"),
@@ -220,7 +229,9 @@ def admit_trades(
                    CASE feed WHEN '' THEN $feed ELSE feed END AS feed,
                    price::DECIMAL(18, 9) AS price, size::DECIMAL(18, 9) AS size,
                    CASE WHEN {numeric} THEN TRY_CAST(trade_id AS BIGINT) END AS number,
-                   {closing_auction()} AS auction
+                   {primary_print(CLOSING_AUCTION)} AS auction,
+                   {primary_print(OFFICIAL_OPEN)} AS opening,
+                   {primary_print(OFFICIAL_CLOSE)} AS closing
             FROM ({placed})
             QUALIFY trade_id = '' OR row_number() OVER (
                 PARTITION BY {identity}, CASE WHEN trade_id = '' THEN row END ORDER BY row) = 1
@@ -242,7 +253,8 @@ def _admit_quotes(
         f"""
         CREATE TEMP TABLE ticks AS
         SELECT row_number() OVER (ORDER BY ts, row) AS seq, row, ts, symbol,
-               '' AS conditions, '' AS tape, false AS auction,
+               '' AS conditions, '' AS tape,
+               false AS auction, false AS opening, false AS closing,
                CASE source WHEN '' THEN $source ELSE source END AS source,
                CASE feed WHEN '' THEN $feed ELSE feed END AS feed,
                ({value})::DECIMAL(19, 9) AS price, 0::DECIMAL(18, 9) AS size
@@ -282,12 +294,14 @@ def bars_of_ticks(
 
 
 def _place_in_segments(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make ``placed``: what is in a session; after its close an official close is no trade."""
     connection.execute("""
         CREATE TEMP TABLE placed AS
-        SELECT t.*, s.seg_open, s.seg_close, s.session_date, t.ts < s.seg_close AS inside
+        SELECT t.*, s.seg_open, s.seg_close, s.session_date, t.ts < s.seg_close AS inside,
+               t.ts < s.seg_close OR t.auction AS traded
         FROM ticks t ASOF JOIN segments s ON t.ts >= s.seg_open
         WHERE t.ts < s.seg_close OR (
-            t.auction AND s.seg_close = s.session_close
+            (t.auction OR t.closing) AND s.seg_close = s.session_close
             AND t.ts >= s.session_close AND t.ts < s.auction_end)
     """)
 
@@ -303,20 +317,23 @@ def _from_ticks(
 ) -> list[Bar]:
     """Aggregate one timeframe from ticks."""
     unit = timeframe[-1]
+    official = "true" if unit in "dw" else "false"
     query = f"""
         WITH rules AS ({_rules(rules, "d" if unit in "dw" else "m", price)}),
         placed_ticks AS ({_placement(timeframe, tables=_has_segments(connection))})
         SELECT source, feed, symbol, ts_open, ts_close,
-               arg_min(price, seq) FILTER (last > 0),
-               max(price) FILTER (high_low = 1),
-               min(price) FILTER (high_low = 1),
-               coalesce(arg_max(price, seq) FILTER (last = 2),
-                        arg_min(price, seq) FILTER (last = 1)),
-               coalesce(sum(size) FILTER (volume = 1), 0),
-               coalesce(sum(price * size) FILTER (volume = 1), 0),
-               coalesce(sum(size) FILTER (volume = 1 AND high_low = 1), 0),
-               coalesce(sum(price * size) FILTER (volume = 1 AND high_low = 1), 0),
-               count(*) FILTER (volume = 1)
+               arg_min(price, seq) FILTER (traded AND last > 0),
+               max(price) FILTER (traded AND high_low = 1),
+               min(price) FILTER (traded AND high_low = 1),
+               coalesce(arg_max(price, seq) FILTER (traded AND last = 2),
+                        arg_min(price, seq) FILTER (traded AND last = 1)),
+               coalesce(sum(size) FILTER (traded AND volume = 1), 0),
+               coalesce(sum(price * size) FILTER (traded AND volume = 1), 0),
+               coalesce(sum(size) FILTER (traded AND volume = 1 AND high_low = 1), 0),
+               coalesce(sum(price * size) FILTER (traded AND volume = 1 AND high_low = 1), 0),
+               count(*) FILTER (traded AND volume = 1),
+               arg_min(price, seq) FILTER ({official} AND traded AND opening),
+               arg_max(price, seq) FILTER ({official} AND closing)
         FROM placed_ticks JOIN rules USING (conditions, tape)
         GROUP BY source, feed, symbol, ts_open, ts_close
     """  # noqa: S608
@@ -338,7 +355,10 @@ def _placement(timeframe: str, *, tables: bool) -> str:
     if not tables:
         origin = _MONDAY * _DAY_NS if unit == "w" else 0
         opens = f"{origin} + ((ts - {origin}) - ((ts - {origin}) % {length} + {length}) % {length})"
-        return f"SELECT *, {opens} AS ts_open, {opens} + {length} AS ts_close FROM ticks"  # noqa: S608
+        return (
+            f"SELECT *, true AS traded, {opens} AS ts_open, {opens} + {length} AS ts_close "  # noqa: S608
+            "FROM ticks"
+        )
     if unit in "dw":
         origin, days = (_MONDAY if unit == "w" else 0), length // _DAY_NS
         # the shift keeps the dividend positive: SQL divides towards zero

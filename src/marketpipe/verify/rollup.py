@@ -15,7 +15,10 @@ _MONDAY: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar; prices and volume exact, vwap in nanos (None without volume)."""
+    """A bar; prices and volume exact, vwap in nanos (None without volume).
+
+    Official prices are of bars of days that are built from ticks, None elsewhere.
+    """
 
     source: str
     feed: str
@@ -31,6 +34,8 @@ class Bar:
     notional: Decimal
     vwap_nanos: int | None
     trade_count: int
+    official_open: Decimal | None = None
+    official_close: Decimal | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -47,13 +52,15 @@ class Bar:
         if price == "trade":
             row |= {"volume": self.volume, "notional": self.notional}
             row["vwap"] = None if self.vwap_nanos is None else _exact(self.vwap_nanos, 9)
+            row |= {"official_open": self.official_open, "official_close": self.official_close}
         return row
 
 
 def finish(timeframe: str, row: tuple[Any, ...]) -> Bar:
     """Make a bar of one row of aggregates, dividing its vwap exactly."""
     source, feed, symbol, ts_open, ts_close = row[:5]
-    opened, high, low, close, volume, notional, weight, weighted, count = row[5:]
+    opened, high, low, close, volume, notional, weight, weighted, count = row[5:14]
+    official_open, official_close = row[14:]
     return Bar(
         source=source,
         feed=feed,
@@ -69,6 +76,8 @@ def finish(timeframe: str, row: tuple[Any, ...]) -> Bar:
         notional=notional,
         vwap_nanos=half_even(_units(weighted, 18), _units(weight, 9)) if weight else None,
         trade_count=count,
+        official_open=official_open,
+        official_close=official_close,
     )
 
 

@@ -33,7 +33,11 @@ _ALPACA: Final = [
 ]
 
 PRIMARY_VENUES: Final = {"A": "'N'", "B": "'P', 'A', 'Z'", "C": "'Q'"}
-"""Venues whose closing auction is the primary's, by tape, as a list in SQL."""
+"""Venues whose auctions are the primary's, by tape, as a list in SQL."""
+
+CLOSING_AUCTION: Final = "6"
+OFFICIAL_OPEN: Final = "Q"
+OFFICIAL_CLOSE: Final = "M"
 
 
 def rules_query(rule_set: str, scope: str) -> str:
@@ -77,10 +81,13 @@ def rules_query(rule_set: str, scope: str) -> str:
     """  # noqa: S608
 
 
-def closing_auction() -> str:
-    """Return the SQL condition for a closing print of the primary venue."""
+def primary_print(code: str) -> str:
+    """Return the SQL condition for a print of the primary venue with a condition code.
+
+    What is not known of tape and venue does not speak against it.
+    """
     known = " OR ".join(
         f"(tape IN ('', '{tape}') AND (venue = '' OR venue IN ({venues})))"
         for tape, venues in PRIMARY_VENUES.items()
     )
-    return f"(list_contains(string_split(conditions, ' '), '6') AND ({known}))"
+    return f"(list_contains(string_split(conditions, ' '), '{code}') AND ({known}))"

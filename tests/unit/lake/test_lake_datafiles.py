@@ -23,12 +23,13 @@ def of_source(source: str) -> pa.Table:
 
 
 def by_source(table: LakeTable) -> dict[str, int]:
-    found = duckdb.sql(
-        "SELECT source, count(*) FROM read_parquet($files, hive_partitioning = true, "
-        "hive_types = {'source': VARCHAR}) GROUP BY ALL",
-        params={"files": table.files()},
-    )
-    return dict(found.fetchall())
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            "SELECT source, count(*) FROM read_parquet($files, hive_partitioning = true, "
+            "hive_types = {'source': VARCHAR}) GROUP BY ALL",
+            {"files": table.files()},
+        )
+        return dict(found.fetchall())
 
 
 def test_partitions_of_any_name_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -72,6 +72,18 @@ def test_lost_ends_every_connection() -> None:
     assert partial(feed, (10, 20), (10, 21)) == [False, True]
 
 
+def test_partial_is_what_is_not_known_to_have_come_though_the_connection_was_up() -> None:
+    feed = Connectivity()
+    feed.hear({"event": "connected"}, FIRST, 10)
+    feed.hear({"event": "stalled", "good_until_ns": 20}, FIRST, 30)
+    feed.hear({"event": "disconnected", "good_until_ns": 40}, FIRST, 50)
+    feed.hear({"event": "connected"}, SECOND, 60)
+    feed.hear({"event": "disconnected", "good_until_ns": None}, SECOND, 70)
+    wanted = {(10, 20): False, (19, 21): True, (29, 31): True, (30, 40): False, (39, 41): True}
+    wanted |= {(60, 70): False, (69, 71): True}
+    assert partial(feed, *wanted) == list(wanted.values())
+
+
 def test_save_and_load_through_json_goes_on_alike() -> None:
     feed = Connectivity()
     feed.connected(FIRST, 10)

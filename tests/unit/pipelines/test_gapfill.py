@@ -15,7 +15,7 @@ from marketpipe.errors import AuthError, EntitlementError, RefusedError, VendorE
 from marketpipe.journal import SqliteJournal
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
-from marketpipe.pipelines.gapfill import Compared
+from marketpipe.pipelines.gapwork import Compared
 from marketpipe.sources.connector import Gap
 from marketpipe.store import GapEntry
 from marketpipe.store.gaps import DAY
@@ -43,7 +43,7 @@ async def test_gap_is_fetched_after_two_seconds_and_compared_when_its_minute_is_
         entry = await run.entry()
     before = NOON - MINUTE
     assert script.asked == [
-        ("trades", before, ENDS + 2 * NANOS),
+        ("trades", before, ENDS + (2 + 30) * NANOS),
         ("trades", NOON, NOON + MINUTE),
         ("bars", before, NOON + MINUTE),
     ]
@@ -184,10 +184,9 @@ async def test_day_with_gaps_is_fetched_whole_once_it_is_over(
         await reached(partial(run.waits_for, 2))
         run.clock.advance(DAY_COMES_S)
         await reached(lambda: run.filler.open == 1)
-    whole = (MIDNIGHT, MIDNIGHT + DAY_NS)
-    assert [ask for ask in script.asked if ask[1:] == whole] == [
-        ("trades", *whole),
-        ("bars", *whole),
+    hours = [(at, at + 60 * MINUTE) for at in range(MIDNIGHT, MIDNIGHT + DAY_NS, 60 * MINUTE)]
+    assert [ask for ask in script.asked if ask[1:] in hours] == [
+        (kind, *hour) for hour in hours for kind in ("trades", "bars")
     ]
 
 
@@ -250,7 +249,7 @@ def test_ledger_that_the_store_lost_is_read_back(
             back = await run.ledger()
             await reached(partial(run.waits_for, 2))
             assert run.filler.open == 2
-            await run.filler.opened(Gap(at_ns, at_ns + NANOS, "mute"))
+            await run.filler.opened(Gap(at_ns, at_ns + NANOS, "disconnected"))
             return known, back, await run.ledger()
 
     known, back, after = asyncio.run(lose())

@@ -120,6 +120,8 @@ def test_store_that_went_back_to_an_older_copy_gets_what_the_lake_noted_since(
         async with running(tmp_path, Script(), journal, at_ns=at_ns) as run:
             if gap is not None:
                 await run.filler.opened(gap)
+            # what is due by then is done
+            await reached(lambda: run.filler.open == 2)
             return await run.ledger()
 
     asyncio.run(once(ENDS, GAP))

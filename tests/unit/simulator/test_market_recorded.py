@@ -95,6 +95,17 @@ def test_bars_of_a_recording_are_as_last_sent() -> None:
     assert list(market.bars("F", 0, market.end_ns, OPEN_NS - 1)) == []
 
 
+def test_days_of_a_recording_are_as_last_sent() -> None:
+    midnight_ns = OPEN_NS - 34_200 * NANOS
+    day = {"T": "d", "S": "F", "o": 1, "h": 2, "l": 1, "c": 2, "v": 5, "n": 1, "vw": 1.5}
+    day["t"] = format_ns(midnight_ns)
+    market = replayed(day, day | {"c": 1})
+    for known_ns, close in ((OPEN_NS, 2), (OPEN_NS + NANOS, 1)):
+        (row,) = market.days("F", 0, market.end_ns, known_ns)
+        assert (row.ts_event_ns, _row(row.json)["c"]) == (midnight_ns, close)
+    assert list(market.days("F", midnight_ns + 1, market.end_ns, market.end_ns)) == []
+
+
 def test_recorded_trade_sent_twice_is_shown_once_and_its_id_on_another_day_again() -> None:
     day = 86_400
     market = replayed(trade(1, 10.0), trade(1, 10.0), trade(1, 11.0, day))

@@ -1,8 +1,5 @@
 """History as the simulator answers it: pages, limits, rights, errors."""
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -10,36 +7,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from marketpipe.domain.units import NANOS, format_ns
-from marketpipe.simulator import Plan, Simulator, clock, serve
-from marketpipe.simulator.market import Market
+from marketpipe.simulator import Plan, clock, serve
 from marketpipe.simulator.plans import DELAY_NS
-from simkit import HEADERS, OPEN_NS, client, market, run
+from simkit import HEADERS, OPEN_NS, client, market, over, rows, run
 
-Get = Callable[..., Awaitable[httpx.Response]]
 START = "2026-01-05T14:30:00Z"
-
-
-@asynccontextmanager
-async def over(*markets: Market, **options: Any) -> AsyncIterator[tuple[Simulator, Get]]:
-    """Serve markets whose session is over, and give what asks for a path."""
-    async with serve(*markets, speed=100_000, **options) as simulator:
-        await simulator.ended()
-        async with httpx.AsyncClient(
-            base_url=simulator.url, headers=HEADERS, trust_env=False
-        ) as http:
-
-            async def get(path: str, **params: Any) -> httpx.Response:
-                headers = params.pop("headers", None)
-                return await http.get(path, params=params, headers=headers)
-
-            yield simulator, get
-
-
-def rows(of: Market, kind: str, symbol: str, **between: int) -> list[dict[str, Any]]:
-    start_ns = between.get("start_ns", 0)
-    end_ns = between.get("end_ns", of.end_ns)
-    found = getattr(of, kind)(symbol, start_ns, end_ns, of.end_ns - 1)
-    return [json.loads(row.json) for row in found]
 
 
 @pytest.mark.parametrize("kind", ["trades", "quotes", "bars"])
@@ -219,20 +191,6 @@ def test_rest_malformed_parameters_are_answered_400(given: dict[str, str], says:
     run(work())
 
 
-def test_rest_has_minute_bars_only_and_says_so() -> None:
-    async def work() -> None:
-        async with over(market()) as (_, get):
-            answer = await get("/v2/stocks/bars", symbols="AAPL", start=START, timeframe="5Min")
-            assert (answer.status_code, "1Min only" in answer.text) == (400, True)
-            unknown = await get("/v2/stocks/auctions", symbols="AAPL")
-            assert (unknown.status_code, unknown.json()) == (
-                404,
-                {"message": "endpoint not found."},
-            )
-
-    run(work())
-
-
 def test_rest_recent_sip_needs_the_plan() -> None:
     """Within 15 minutes the SIP is refused; without an end, the answer ends there."""
     refusal = {
@@ -257,6 +215,12 @@ def test_rest_recent_sip_needs_the_plan() -> None:
                 assert last < format_ns(simulator.clock.now_ns() - DELAY_NS)
             latest = await http.get(f"{path}/latest", params={"symbols": "AAPL", "feed": "sip"})
             assert (latest.status_code, latest.json()) == (403, refusal)
+            hour = asked | {"timeframe": "1Hour", "start": "2026-01-05T14:00:00Z"}
+            shown = [
+                (await http.get("/v2/stocks/bars", params=hour | feed)).json()["bars"]["AAPL"]
+                for feed in ({}, {"feed": "iex"})
+            ]
+            assert 0 < shown[0][0]["n"] < shown[1][0]["n"] / 4
             iex = await http.get(path, params=asked | {"feed": "iex"} | end)
             assert iex.json()["trades"]["AAPL"][-1]["t"] > last
 

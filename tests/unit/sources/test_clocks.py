@@ -1,6 +1,8 @@
 """Clocks: the system's, and one that a server publishes."""
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +31,23 @@ class Published:
     def answer(self, socket: ServerConnection, request: Request) -> Response:
         self.asked += 1
         return socket.respond(self.status, self.body)
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take a request, and reset the connection."""
+    await reader.readline()
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+
+
+@in_loop
+async def test_clock_that_cannot_be_reached_says_why_where_the_error_has_no_text() -> None:
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/clock"
+        with pytest.raises(UnreachableError, match=r"cannot be reached: ReadError\. Is the"):
+            await FollowedClock.follow(url)
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ def test_confirm_equal_bars_agree(make_bars: MakeBars) -> None:
     found = confirm(bars, recomputed_of(bars))
     assert found.ok
     assert found.matched_count == 3
-    assert found.fields[-2:] == ("vwap", "trade_count")
+    assert found.fields[-3:] == ("trade_count", "official_open", "official_close")
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,8 @@ def test_confirm_equal_bars_agree(make_bars: MakeBars) -> None:
         ("notional", Decimal("227244.000000000000000002")),
         ("volume", Decimal("99999999999999999999999999999.999999999")),
         ("trade_count", 13),
+        ("official_open", Decimal("189.37")),
+        ("official_close", Decimal("189.5")),
     ],
 )
 def test_confirm_names_the_smallest_difference(

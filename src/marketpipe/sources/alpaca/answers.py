@@ -195,17 +195,18 @@ def per_minute(answer: Answer) -> int | None:
     return int(limit) if limit.isascii() and limit.isdecimal() and len(limit) < 10 else None
 
 
-def seconds_to_reset(answer: Answer, now_ns: int) -> float:
-    """Return how long a limit lasts, by the server's clock if it says what time it is there.
+def seconds_to_reset(answer: Answer, real_ns: int) -> float:
+    """Return how long a limit lasts in real time, by the server's clock if it tells its time.
 
-    0 if it does not say, or what it says cannot be so.
+    Else by ``real_ns``: where a feed's clock is another, as a simulator's is, limits do not follow
+    it. 0 if it does not say, or what it says cannot be so.
     """
     try:
         reset = int(answer.headers.get("X-RateLimit-Reset", ""))
     except ValueError:
         return 0.0
     there_ns = server_ns(answer)
-    wait = reset - (now_ns if there_ns is None else there_ns) / NANOS
+    wait = reset - (real_ns if there_ns is None else there_ns) / NANOS
     return wait if 0 < wait <= LONGEST_RESET_SECONDS else 0.0
 
 

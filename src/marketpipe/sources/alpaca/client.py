@@ -1,7 +1,7 @@
 """`AlpacaConnector`: Alpaca's stock and crypto streams, live."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from random import Random  # noqa: TID251  # jitter of a live connection; nothing is built of it
 from types import MappingProxyType
@@ -71,6 +71,7 @@ class AlpacaConnector(SocketConnector):
             probe=probe,
             first_conn_id=first_conn_id,
             silence_seconds=silence_seconds,
+            delay_ns=stream.delay_ns,
         )
         self._stream = stream
         self._url = stream.address
@@ -226,6 +227,7 @@ class AlpacaConnector(SocketConnector):
     # Listening
 
     _is_control = staticmethod(protocol.is_control)
+    _is_message = staticmethod(protocol.is_message)
 
     def _clean(self, frame: bytes) -> bytes:
         for secret in self._secrets:
@@ -235,11 +237,14 @@ class AlpacaConnector(SocketConnector):
                     frame = frame.replace(said, b"*" * len(said))
         return frame
 
-    def _channels(self, batch: pa.RecordBatch) -> Iterable[str]:
-        return protocol.channels_of(batch.column("payload"), self._stream.encoding)
+    def _newest(self, batch: pa.RecordBatch) -> Mapping[str, int | None]:
+        return protocol.newest_of(batch.column("payload"), self._stream.encoding)
 
     async def _hear(self, link: Link, frame: bytes) -> None:
-        for message in protocol.controls(frame, self._stream.encoding):
+        said = protocol.controls(frame, self._stream.encoding)
+        if not (said or self._stage.is_in):
+            self._stage.remark = protocol.unread(frame, self._stream.encoding)
+        for message in said:
             if isinstance(message, wire.Failure):
                 await self._hear_failure(link, message)
             elif isinstance(message, wire.Success):
@@ -283,8 +288,10 @@ class AlpacaConnector(SocketConnector):
             self._stage.were_keys_repeated = True
             await self._send_keys(link)
         elif rule.policy is Policy.KEEP and self._stage.is_in:
-            self._trouble(str(error))
-            self._answered(error)
+            # Who asked gets it raised, and says it: in the log it would stand twice.
+            self._status = replace(self._status, last_error=str(error))
+            if not self._answered(error):
+                self._trouble(str(error))
         else:
             link.code = code
             if rule.policy is Policy.SLOW:
@@ -293,14 +300,16 @@ class AlpacaConnector(SocketConnector):
                 self._status = replace(self._status, slow_clients=slow)
             raise error
 
-    def _answered(self, error: VendorError | None) -> None:
+    def _answered(self, error: VendorError | None) -> bool:
+        """Give whoever waits for an answer his own; say whether somebody did."""
         answer = self._stage.answer
         if answer is None or answer.done():
-            return
+            return False
         if error is None:
             answer.set_result(None)
         else:
             answer.set_exception(error)
+        return True
 
     def _forget(self) -> None:
         self._answered(UnreachableError(self._described("hung up")))

@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from marketpipe.domain.units import NANOS
 from marketpipe.errors import UsageError
 from marketpipe.sources.alpaca.protocol import CRYPTO_CHANNELS, STOCK_CHANNELS
 from marketpipe.sources.framing import Encoding
 
 STREAM_URL: Final = "wss://stream.data.alpaca.markets"
 DATA_URL: Final = "https://data.alpaca.markets"
+_DELAYS_NS: Final = {"v2/delayed_sip": 15 * 60 * NANOS}
 
 _PATH: Final = re.compile(
     r"v2/(iex|sip|delayed_sip|test)|v1beta1/(boats|overnight)|v1beta3/crypto/[a-z]{2}(-[0-9])?"
@@ -70,6 +72,11 @@ class AlpacaStream:
     def feed(self) -> str:
         """The feed's name in records: the last part of the path."""
         return self.path.rpartition("/")[2]
+
+    @property
+    def delay_ns(self) -> int:
+        """How much later than it happens the feed tells."""
+        return _DELAYS_NS.get(self.path, 0)
 
     @property
     def usual_channels(self) -> tuple[str, ...]:

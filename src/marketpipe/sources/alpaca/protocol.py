@@ -20,7 +20,7 @@ from marketpipe.errors import (
     VendorError,
 )
 from marketpipe.sources.alpaca import wire
-from marketpipe.sources.alpaca.values import DECODE_ERRORS
+from marketpipe.sources.alpaca.values import DECODE_ERRORS, instants, is_packed
 from marketpipe.sources.framing import Encoding, split
 
 Symbols: TypeAlias = Mapping[str, tuple[str, ...]]
@@ -122,10 +122,17 @@ Control: TypeAlias = wire.Success | wire.Failure | wire.Subscription
 
 _HEAD_BYTES: Final = 200
 
+
+class _Kind(msgspec.Struct, gc=False):
+    kind: str = msgspec.field(name="T")
+
+
 _decode_json = msgspec.json.Decoder(Control)
 _decode_msgpack = msgspec.msgpack.Decoder(Control)
 _any_json = msgspec.json.Decoder(dict[str, Any])
 _any_msgpack = msgspec.msgpack.Decoder(dict[str, Any])
+_kind_json = msgspec.json.Decoder(_Kind).decode
+_kind_msgpack = msgspec.msgpack.Decoder(_Kind).decode
 _to_json = msgspec.json.Encoder().encode
 _to_msgpack = msgspec.msgpack.Encoder().encode
 
@@ -143,6 +150,15 @@ def is_control(frame: bytes) -> bool:
     """
     head = frame[:_HEAD_BYTES]
     return b"error" in head or b"success" in head or b"subscription" in head
+
+
+def is_message(frame: bytes) -> bool:
+    """Tell whether a frame is one message, without an array around it."""
+    try:
+        (_kind_msgpack if is_packed(frame) else _kind_json)(frame)
+    except DECODE_ERRORS:
+        return False
+    return True
 
 
 def controls(frame: bytes, encoding: Encoding) -> list[wire.Success | wire.Failure | Echo]:
@@ -163,6 +179,14 @@ def controls(frame: bytes, encoding: Encoding) -> list[wire.Success | wire.Failu
     return found
 
 
+def unread(frame: bytes, encoding: Encoding) -> str:
+    """Say what came where an answer was due and none can be read; shows the frame's head."""
+    return (
+        f"{frame[:_HEAD_BYTES]!r}, which holds no answer in {encoding}; alpaca.encoding chooses "
+        "json or msgpack"
+    )
+
+
 def request(action: str, channels: Symbols, encoding: Encoding) -> bytes | str:
     """Write a request to subscribe or unsubscribe."""
     return _written({"action": action, **channels}, encoding)
@@ -180,21 +204,54 @@ def _written(message: Mapping[str, Any], encoding: Encoding) -> bytes | str:
 
 _JSON_HEAD: Final = b'{"T":"'
 _MSGPACK_HEAD: Final = b"\xa1T\xa1"
+_LOOKED_AT: Final = 64
 
 
-def channels_of(payloads: pa.BinaryArray, encoding: Encoding) -> tuple[str, ...]:
-    """Return the channels that messages are of, by their first key ``T``.
+class _Instant(msgspec.Struct, gc=False):
+    ts: msgspec.Raw = msgspec.field(name="t", default=msgspec.Raw())
 
-    Messages whose ``T`` is not first, or not one letter, are not looked at.
+
+_instant_json = msgspec.json.Decoder(_Instant).decode
+_instant_msgpack = msgspec.msgpack.Decoder(_Instant).decode
+
+
+def newest_of(payloads: pa.BinaryArray, encoding: Encoding) -> dict[str, int | None]:
+    """Return, by channel, when the newest of its messages happened (ns since the epoch, UTC).
+
+    Channels are told by the first key, ``T``; messages whose ``T`` is not first, or not one letter,
+    are not looked at. Of trades the last 64 are, as some come late, of other channels the last one.
+    None stands for a channel whose messages tell no time that can be read.
     """
     _, ends, data = payloads.buffers()
     if data is None:
-        return ()
+        return {}
     octets = np.frombuffer(data, np.uint8)
-    places = np.frombuffer(ends, np.int32)[payloads.offset : payloads.offset + len(payloads)]
+    bounds = np.frombuffer(ends, np.int32)[payloads.offset : payloads.offset + len(payloads) + 1]
     head, skip = (_JSON_HEAD, 0) if encoding == "json" else (_MSGPACK_HEAD, 1)
-    places = places[places < len(octets) - skip - len(head)] + skip
-    for octet in head:
-        places = places[octets[places] == octet] + 1
-    kinds = map(chr, sorted(set(octets[places].tobytes())))
-    return tuple(_CHANNEL_OF[kind] for kind in kinds if kind in _CHANNEL_OF)
+    rows = np.flatnonzero(bounds[:-1] < len(octets) - skip - len(head))
+    for place, octet in enumerate(head, skip):
+        rows = rows[octets[bounds[rows] + place] == octet]
+    kinds = octets[bounds[rows] + skip + len(head)]
+    whole = memoryview(data)
+    found: dict[str, int | None] = {}
+    for kind in sorted(set(kinds.tobytes())):
+        channel = _CHANNEL_OF.get(chr(kind))
+        if channel is not None:
+            mine = rows[kinds == kind]
+            chosen = mine[-(_LOOKED_AT if channel == "trades" else 1) :]
+            cuts = zip(bounds[chosen].tolist(), bounds[chosen + 1].tolist(), strict=True)
+            found[channel] = _newest([whole[start:end] for start, end in cuts], encoding)
+    return found
+
+
+def _newest(payloads: list[memoryview], encoding: Encoding) -> int | None:
+    decode = _instant_json if encoding == "json" else _instant_msgpack
+    raws = []
+    for payload in payloads:
+        try:
+            raws.append(decode(payload).ts)
+        except DECODE_ERRORS:
+            continue
+    times, faults = instants(raws, None if encoding == "json" else [True] * len(raws))
+    times = times[faults == 0]
+    return int(times.max()) if len(times) else None

@@ -24,7 +24,6 @@ from marketpipe.domain.units import MAX_TS_NS, NANOS, format_ns
 from marketpipe.errors import (
     ConnectError,
     RateLimitError,
-    RefusedError,
     UsageError,
     VendorError,
 )
@@ -33,7 +32,7 @@ from marketpipe.sources.alpaca.asking import checked, data_address, past, where
 from marketpipe.sources.alpaca.config import DATA_URL
 from marketpipe.sources.alpaca.pages import PageKind, add_page, stream_of
 from marketpipe.sources.alpaca.parse import AlpacaParser
-from marketpipe.sources.clocks import Clock
+from marketpipe.sources.clocks import Clock, SystemClock
 from marketpipe.sources.records import RecordBuilder, as_stored
 from marketpipe.sources.supervision import Backoff
 
@@ -54,6 +53,13 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _log = logging.getLogger("marketpipe.alpaca")
 
 
+class Mark(NamedTuple):
+    """How far pages have come: the group of symbols, from 0, and where its next page begins."""
+
+    group: int
+    token: str | None
+
+
 class Page(NamedTuple):
     """One answer to a request for history.
 
@@ -63,12 +69,19 @@ class Page(NamedTuple):
     url : what was asked; holds no key
     received_ns : when it was complete, ns since the epoch, UTC, by the feed's clock
     next_page_token : where the next page begins; None for the last
+    group : which `SYMBOLS_PER_REQUEST` of the symbols it is of, from 0
     """
 
     body: bytes
     url: str
     received_ns: int
     next_page_token: str | None
+    group: int = 0
+
+    @property
+    def mark(self) -> Mark:
+        """Where to go on behind it."""
+        return Mark(self.group, self.next_page_token)
 
 
 class Look(NamedTuple):
@@ -99,7 +112,8 @@ class AlpacaRest(AsyncClosing):
     url : of the server, without a path; `DATA_URL` by default
     clock : what ``received_ns`` is read from and retries are spaced by
     random : spreads retries
-    pause : waits seconds of real time, for the vendor's rate limit knows no other
+    pause, real_ns : waits seconds of real time, and tells it (ns since the epoch, UTC), for the
+        vendor's rate limit knows no other; None: the system's
     answer_seconds : longest silence of the server while it owes an answer, in real time
     """
 
@@ -112,11 +126,13 @@ class AlpacaRest(AsyncClosing):
         clock: Clock,
         random: Random,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        real_ns: Callable[[], int] | None = None,
         answer_seconds: float = 30.0,
     ) -> None:
         self._keys = answers.Keys(key, secret)
         self._url = data_address(url)
         self._clock, self._random, self._pause = clock, random, pause
+        self._real_ns = real_ns or SystemClock().now_ns
         self._client = httpx.AsyncClient(
             auth=self._keys,
             headers={"User-Agent": "marketpipe", "Accept": "application/json"},
@@ -141,6 +157,7 @@ class AlpacaRest(AsyncClosing):
         loc: str = "us",
         timeframe: str = "1Min",
         limit: int = MAX_LIMIT,
+        after: Mark | None = None,
     ) -> AsyncIterator[Page]:
         """Yield pages until there is no next; by symbol, then by time. An empty page is a page.
 
@@ -153,6 +170,7 @@ class AlpacaRest(AsyncClosing):
         crypto, loc : for crypto, and which of its venues
         timeframe : of bars, in the vendor's words; only minute bars can become records
         limit : elements of a page, 1 to `MAX_LIMIT`
+        after : goes on behind the page of that mark, which the same arguments gave before
 
         Raises
         ------
@@ -160,7 +178,7 @@ class AlpacaRest(AsyncClosing):
             If what is asked makes no sense.
         VendorError
             AuthError, EntitlementError, RefusedError at once; RateLimitError and ConnectError when
-            retries are used up; RefusedError too where a page's token comes a second time.
+            retries are used up; ConnectError too where a page's token comes a second time.
         """
         names = checked(symbols)
         if not 0 <= start_ns <= end_ns <= MAX_TS_NS or not 1 <= limit <= MAX_LIMIT:
@@ -176,10 +194,14 @@ class AlpacaRest(AsyncClosing):
         if not crypto:
             # By the symbol of the day, as it was streamed, not by what it was renamed to since.
             params["asof"] = "-"
-        for first in range(0, len(names), SYMBOLS_PER_REQUEST):
+        group, token = after or (0, None)
+        if after is not None and token is None:
+            group += 1
+        for first in range(group * SYMBOLS_PER_REQUEST, len(names), SYMBOLS_PER_REQUEST):
             params["symbols"] = ",".join(names[first : first + SYMBOLS_PER_REQUEST])
-            async for page in self._following(path, params):
-                yield page
+            async for page in self._following(path, params, token):
+                yield page._replace(group=first // SYMBOLS_PER_REQUEST)
+            token = None
 
     async def latest_trades(
         self,
@@ -236,16 +258,18 @@ class AlpacaRest(AsyncClosing):
         told = answers.server_ns(answer), begun_ns, ended_ns, answers.per_minute(answer)
         return Look(answers.failure(answer, what, self._keys), *told)
 
-    async def _following(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Page]:
-        token: str | None = None
-        seen: set[str] = set()
+    async def _following(
+        self, path: str, params: Mapping[str, str], token: str | None
+    ) -> AsyncIterator[Page]:
+        seen: set[str] = set() if token is None else {token}
         while True:
             asked = dict(params) if token is None else {**params, "page_token": token}
             body, url = await self._get(path, asked)
             received_ns = self._clock.now_ns()
             token = answers.next_page_token(body)
             if token is not None and token in seen:
-                raise RefusedError(
+                # Not for good: what gives it may be mended by the next attempt.
+                raise ConnectError(
                     f"Alpaca: {answers.asked(asked)}: the token of the next page, {token[:80]!r}, "
                     f"came a second time after {len(seen)} pages, so the pages go round in a "
                     "circle; ask again later, or for a shorter time"
@@ -270,7 +294,7 @@ class AlpacaRest(AsyncClosing):
                     wait = limits.pause()
                     if limits.attempt >= LIMITED_TRIES:
                         raise failure
-                    wait += answers.seconds_to_reset(answer, self._clock.now_ns())
+                    wait += answers.seconds_to_reset(answer, self._real_ns())
                     _log.warning("Alpaca limits requests: waiting %.1f s", wait)
                     await self._pause(wait)
                     continue

@@ -91,7 +91,12 @@ async def test_records_begin_and_end_with_control_records() -> None:
     assert taker.controls == [
         {"event": "connected", "url": f"{vendor.url}/v2/iex", "encoding": "msgpack"},
         {"event": "subscribed", "channels": {"trades": ["AAPL"]}},
-        {"event": "disconnected", "reason": "stopped", "code": None},
+        {
+            "event": "disconnected",
+            "reason": "stopped",
+            "code": None,
+            "good_until_ns": T0,
+        },
     ]
     # The server's words are data, the keys that we sent are not.
     assert taker.order == ["connected", "data", "data", "data", "subscribed", "disconnected"]
@@ -161,7 +166,12 @@ async def test_context_manager_connects_and_hands_out_the_last_frames() -> None:
     # What had been sent before we hung up is there, in order, with the end behind it.
     ids = [msgspec.msgpack.decode(p).get("i") for p in taker.payloads[3:]]
     assert ids == list(range(500))
-    assert taker.controls[-1] == {"event": "disconnected", "reason": "stopped", "code": None}
+    assert taker.controls[-1] == {
+        "event": "disconnected",
+        "reason": "stopped",
+        "code": None,
+        "good_until_ns": T0,
+    }
     assert taker.order[-1] == "disconnected"
 
 

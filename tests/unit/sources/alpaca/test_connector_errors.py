@@ -75,6 +75,7 @@ async def test_error_that_waiting_cannot_mend_ends_the_run_with_words(
             "event": "disconnected",
             "reason": "error",
             "code": None if code in (400, 405, 410) else code,
+            "good_until_ns": None,
         },
     ]
 
@@ -91,6 +92,27 @@ async def test_connect_raises_what_waiting_cannot_mend() -> None:
         with pytest.raises(AuthError, match="auth failed"):
             await connecting
         assert connector.status.state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("spoken", "sent", "words"),
+    [
+        ("msgpack", b'[{"T":"success","msg":"connected"}]', '"success","msg":"connected"}]\''),
+        ("json", b"\x91\x82\xa1T\xa7success", "b'\\x91\\x82\\xa1T"),
+        ("json", b"hello", "b'hello', which holds no answer in json; alpaca.encoding chooses"),
+    ],
+)
+@in_loop
+async def test_welcome_that_cannot_be_read_is_shown(spoken: str, sent: bytes, words: str) -> None:
+    clock = HandClock()
+    async with Vendor(spoken) as vendor, following(vendor, Taker(), clock) as connector:
+        peer = await vendor.accepted()
+        await peer.send_raw(sent)
+        peer.cut()
+        status = await backing_off(connector, clock)
+        assert "did not welcome us" in status.last_error
+        assert words in status.last_error
+        assert f"holds no answer in {spoken}" in status.last_error
 
 
 @pytest.mark.parametrize("code", [404, 500])
@@ -113,7 +135,7 @@ async def test_passing_error_reconnects(code: int) -> None:
         clock.advance(60)
         await live(vendor, connector)
     # Nothing was missing before the first subscription; then from the last good message on.
-    assert taker.gaps == [Gap(T0 + 60 * SECOND + 3 * SECOND, T0 + 123 * SECOND, "disconnected")]
+    assert taker.gaps == [Gap(T0 + 60 * SECOND, T0 + 123 * SECOND, "disconnected")]
     connected = [row for row in taker.rows("control") if b'"connected"' in row["payload"]]
     assert [row["conn_id"] for row in connected] == [0, 1, 2]
 
@@ -214,7 +236,7 @@ async def test_slow_client_is_a_gap_of_its_own_and_counted() -> None:
         await live(vendor, connector)
         await taker.until(lambda t: bool(t.gaps))
     assert taker.gaps == [Gap(T0, T0 + 60 * SECOND, "slow_client")]
-    assert {"event": "disconnected", "reason": "error", "code": 407} in taker.controls
+    assert ended("error", 407) in taker.controls
 
 
 @in_loop
@@ -249,7 +271,12 @@ async def test_close_of_the_server_is_recorded_with_its_code() -> None:
         peer = await live(vendor, connector)
         await peer.socket.close(1012, "restart")
         await backing_off(connector, clock)
-    assert {"event": "disconnected", "reason": "closed", "code": 1012} in taker.controls
+    assert ended("closed", 1012) in taker.controls
+
+
+def ended(reason: str, code: int) -> dict[str, object]:
+    """Return what is recorded of the end of a connection on which nothing of the market came."""
+    return {"event": "disconnected", "reason": reason, "code": code, "good_until_ns": T0}
 
 
 ESCAPED = SECRET.replace("/", "\\/")
