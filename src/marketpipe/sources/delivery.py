@@ -1,6 +1,7 @@
 """Records of a connection, handed out: soon when little comes, many at once when much does."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -8,12 +9,17 @@ from typing import Final
 import pyarrow as pa
 
 from marketpipe.domain.cancelling import finished
+from marketpipe.domain.units import NANOS
 from marketpipe.sources.records import RecordBuilder
 
 MOST_RECORDS: Final = 4096
 """With so many waiting, nothing more is received until they are handed out."""
 PACE_SECONDS: Final = 0.005
 """Real seconds between two batches; a record that comes later goes out at once."""
+_TOLD_AFTER_NS: Final = NANOS
+"""Of standing still, all in all, before it is told first; then each time that it has doubled."""
+
+_log = logging.getLogger("marketpipe.feed")
 
 
 class Delivery:
@@ -32,6 +38,7 @@ class Delivery:
         self.notice: Callable[[], None]
         """Say that something was added."""
         self.blocked_ns = 0
+        self._tell_at_ns = _TOLD_AFTER_NS
         self.is_blocked = False
         self._take = take
         self._turn = asyncio.Lock()
@@ -76,6 +83,18 @@ class Delivery:
         finally:
             self.is_blocked = False
             self.blocked_ns += time.monotonic_ns() - begun
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.blocked_ns < self._tell_at_ns:
+            return
+        self._tell_at_ns = 2 * self.blocked_ns
+        _log.warning(
+            "messages come faster than they are taken: receiving has stood still for %.0f s on "
+            "this connection. Nothing is lost here, but the vendor may hang up: take fewer "
+            "symbols, or a faster machine",
+            self.blocked_ns / NANOS,
+        )
 
     def close(self) -> None:
         """Let `run` end after the batch at hand; what is added later waits for `flush`."""

@@ -6,6 +6,7 @@ import gc
 import pyarrow as pa
 import pytest
 
+from marketpipe.sources import delivery as delivery_module
 from marketpipe.sources.delivery import Delivery
 from marketpipe.sources.links import Link
 from marketpipe.sources.owntasks import OwnTasks
@@ -42,6 +43,32 @@ async def test_flush_that_is_cancelled_ends_once_its_batch_is_taken() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert taken == [1, 1]
+
+
+@in_loop
+async def test_standing_still_is_told_each_time_that_it_has_doubled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = iter(range(0, 40_000_000_000, 500_000_000))
+    monkeypatch.setattr(delivery_module.time, "monotonic_ns", lambda: next(times))
+
+    async def take(_batch: pa.RecordBatch) -> None:
+        pass
+
+    builder = RecordBuilder(
+        source="alpaca", feed="iex", stream="v2/iex", conn_id=0, conn_started_ns=0
+    )
+    delivery = Delivery(builder, take)
+    for _ in range(9):
+        builder.add_clock(1)
+        await delivery.relieve()
+    assert delivery.blocked_ns == 4_500_000_000
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.split("stood still for ")[1].split(" on")[0] for text in told] == [
+        "1 s",
+        "2 s",
+        "4 s",
+    ]
 
 
 @in_loop
