@@ -6,7 +6,6 @@ import gc
 import pyarrow as pa
 import pytest
 
-from marketpipe.sources import delivery as delivery_module
 from marketpipe.sources.delivery import Delivery
 from marketpipe.sources.links import Link
 from marketpipe.sources.owntasks import OwnTasks
@@ -50,7 +49,7 @@ async def test_standing_still_is_told_each_time_that_it_has_doubled(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     times = iter(range(0, 40_000_000_000, 500_000_000))
-    monkeypatch.setattr(delivery_module.time, "monotonic_ns", lambda: next(times))
+    monkeypatch.setattr("marketpipe.sources.delivery.time.monotonic_ns", lambda: next(times))
 
     async def take(_batch: pa.RecordBatch) -> None:
         pass
