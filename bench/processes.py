@@ -3,16 +3,17 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+
+from marketpipe.domain.closing import Closing
 
 T = TypeVar("T")
 Q = TypeVar("Q")
 
 
-class Child:
+class Child(Closing):
     """A module that runs as a process of its own; it ends with the context.
 
     Parameters
@@ -26,15 +27,8 @@ class Child:
             [sys.executable, "-m", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the process; safe to call twice."""
         self._process.terminate()
         self._process.communicate()
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from marketpipe.domain.timeframe import parse_many
-from marketpipe.domain.units import NANOS
+from marketpipe.domain.units import DAY_NS, NANOS
 from marketpipe.normalize import RuleSet
 from marketpipe.pipelines.datafolder import DataFolder
 from marketpipe.pipelines.derive import DeriveSettings
@@ -30,6 +30,12 @@ def ticks(path: Path, seconds: int = 600, *, start_ns: int = OPEN, per_second: i
     ]
     path.write_text(HEAD + "".join(rows))
     return path
+
+
+def three_days(folder: Path) -> list[Path]:
+    """Write two minutes of trades of each of three days, a file each."""
+    days = enumerate(("a.csv", "b.csv", "c.csv"))
+    return [ticks(folder / name, 120, start_ns=OPEN + day * DAY_NS) for day, name in days]
 
 
 def recording(path: Path) -> Path:

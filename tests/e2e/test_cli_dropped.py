@@ -7,7 +7,7 @@ import pytest
 
 import marketpipe as mp
 from e2e.conftest import Command
-from feedkit import OPEN, ticks
+from feedkit import OPEN, three_days, ticks
 from livekit import Message, cancel, correction, encode, trade
 from marketpipe.domain.units import NANOS
 
@@ -20,8 +20,7 @@ SECOND = ("--start", "2026-01-06", "--end", "2026-01-07")
 @pytest.fixture
 def streamed(marketpipe: Command, tmp_path: Path) -> Command:
     """Three days."""
-    for day, name in enumerate(("a.csv", "b.csv", "c.csv")):
-        path = ticks(tmp_path / name, 120, start_ns=OPEN + day * DAY)
+    for path in three_days(tmp_path):
         assert marketpipe(*MOCK, "--csv", path).code == 0
     return marketpipe
 

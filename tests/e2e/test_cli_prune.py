@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from e2e.conftest import Command
-from feedkit import OPEN, ticks
+from feedkit import OPEN, three_days
 from marketpipe.domain.units import NANOS
 from marketpipe.lake import LakeTable
 from marketpipe.pipelines.datafolder import DataFolder
@@ -23,8 +23,7 @@ HISTORY = BarQuery(history=True)
 @pytest.fixture
 def streamed(marketpipe: Command, tmp_path: Path) -> Command:
     """Three days."""
-    for day, name in enumerate(("a.csv", "b.csv", "c.csv")):
-        path = ticks(tmp_path / name, 120, start_ns=OPEN + day * DAY)
+    for path in three_days(tmp_path):
         assert marketpipe(*MOCK, "--csv", path).code == 0
     return marketpipe
 
