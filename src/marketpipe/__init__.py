@@ -5,6 +5,7 @@ Takes ticks; gives bars, and the proof of them. Never reads a clock in its core.
 
 from typing import TYPE_CHECKING, Any
 
+from marketpipe.allocators import settle_allocators
 from marketpipe.compiled import settle_cache
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lake", "Settings", "open"]
 
+settle_allocators()
 settle_cache()
 
 

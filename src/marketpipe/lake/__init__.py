@@ -4,7 +4,6 @@ Takes rows in the domain's schemas. Gives tables in which each row is once, as o
 Never changes a row; never holds a market rule.
 """
 
-from marketpipe.lake import allocator as _allocator  # noqa: F401  # before deltalake is loaded
 from marketpipe.lake.budget import DiskBudget, usage
 from marketpipe.lake.compaction import Compaction, compact, vacuum
 from marketpipe.lake.datafiles import Compression

@@ -229,7 +229,7 @@ class LakeTable:
             uris = self._fresh().file_uris(file_pruning_predicate=told or None)
         # The table's own path is escaped in them; below it they are as they lie on disk.
         depth = len(self.spec.partition_by) + 1
-        return sorted(str(self.path.joinpath(*uri.split("/")[-depth:])) for uri in uris)
+        return sorted("/".join((str(self.path), *uri.split("/")[-depth:])) for uri in uris)
 
     def count(self) -> int:
         """Return the number of rows."""

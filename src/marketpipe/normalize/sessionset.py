@@ -75,10 +75,11 @@ class SessionSet:
         self._ids.clear()
         low, high = _no_bounds(scopes)
         low[: len(self._low)], high[: len(self._high)] = self._low, self._high
-        absent, new = high[:, 0] < 0, run.high[:, 0] >= 0
-        lower = new & (absent | _before(run.low, low))
-        higher = new & (absent | _before(high, run.high))
-        low[lower], high[higher] = run.low[lower], run.high[higher]
+        run_low, run_high = run.bounds()
+        absent, new = high[:, 0] < 0, run_high[:, 0] >= 0
+        lower = new & (absent | _before(run_low, low))
+        higher = new & (absent | _before(high, run_high))
+        low[lower], high[higher] = run_low[lower], run_high[higher]
         self._low, self._high = low, high
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from marketpipe.errors import BusyError, StorageError
@@ -54,7 +53,7 @@ def _compacted(
 ) -> bool:
     try:
         table = LakeTable.open(layout, name, create=False, compression=compression)
-        folders = Counter(str(Path(path).parent) for path in table.files())
+        folders = Counter(path.rpartition("/")[0] for path in table.files())
         if not folders or max(folders.values()) <= files_per_partition:
             return False
         at_boundary("compaction:before")
