@@ -21,7 +21,7 @@ from marketpipe.pipelines.derive import Derivation, DeriveSettings
 from marketpipe.pipelines.derivestate import read_state
 from marketpipe.pipelines.dropped import floor_of
 from marketpipe.pipelines.history import TradeHistory, Wanted
-from marketpipe.pipelines.lakehistory import LakeTrades
+from marketpipe.pipelines.lakehistory import LakeQuotes, LakeTrades
 from marketpipe.pipelines.lakesink import LakeSink
 from marketpipe.pipelines.memory import give_back
 from marketpipe.pipelines.ownership import Owned
@@ -182,7 +182,8 @@ class LivePipeline:
     def _resume(self, saved: Checkpoint | None) -> None:
         s = self.settings.derive
         base = 0 if saved is None else saved.offset + 1
-        history = TradeHistory(self._stored_trades, base, self._dropped_before)
+        quotes = LakeQuotes(self._sink, s.journal_id)
+        history = TradeHistory(self._stored_trades, base, self._dropped_before, quotes)
         if saved is None:
             parser = self._make_parser((), b"")
             self._derivation = Derivation(s, parser, history, self._aside, self.closed)
@@ -313,9 +314,10 @@ class LivePipeline:
 
     def _write_lake(self) -> int:
         through = self._sink.flush()
-        self._writes += 1
         if self._writes % self.settings.flushes_per_compaction == 0:
+            # After the first flush too: runs that all end early leave files as well.
             self._keep_files_few()
+        self._writes += 1
         give_back()
         return through
 
