@@ -2,16 +2,17 @@
 
 import asyncio
 import random  # noqa: TID251
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
 import marketpipe
 from marketpipe.domain.timeframe import parse_many
-from marketpipe.domain.units import NANOS
+from marketpipe.domain.units import DAY_NS, NANOS
 from marketpipe.normalize import RuleSet
 from marketpipe.pipelines.alpacafeed import alpaca_feed
 from marketpipe.pipelines.datafolder import DataFolder
@@ -27,6 +28,7 @@ from marketpipe.sources.alpaca.rest import AlpacaRest
 from marketpipe.sources.clocks import FollowedClock
 from marketpipe.sources.connector import BaseConnector
 from marketpipe.store import BarRepository, GapEntry, GapStore
+from marketpipe.store.gaps import DAY
 
 CLOSE_NS = int(datetime(2026, 1, 6, 1, tzinfo=UTC).timestamp()) * NANOS
 """20:00 in New York on Monday, 2026-01-05: the end of a day of stocks."""
@@ -36,6 +38,8 @@ NOON_NS = CLOSE_NS - 8 * 3600 * NANOS
 """Noon in New York: hours before a day is looked over."""
 DAY_AFTER_NS = 60 * NANOS
 """How long after its end a day with gaps is looked over."""
+NEVER_NS = 365 * DAY_NS
+"""So long after its end that it is not."""
 
 
 Meanwhile = Callable[[BaseConnector, FollowedClock], Awaitable[None]]
@@ -44,16 +48,22 @@ Meanwhile = Callable[[BaseConnector, FollowedClock], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a session came to."""
+    """What a session came to; ``before`` the look at its day, where that is told."""
 
     done: Ingested
     gaps: list[GapEntry]
+    before: "Ran | None" = None
 
 
 def market(
-    kind: str = "stocks", minutes: int = 4, *, seed: int = 7, per_second: float = 20.0
+    kind: str = "stocks",
+    minutes: int = 4,
+    *,
+    seed: int = 7,
+    per_second: float = 20.0,
+    amended: bool = True,
 ) -> Market:
-    """Return the last minutes of a day."""
+    """Return the last minutes of a day; ``amended``: with late prints, cancels, corrections."""
     end_ns = CLOSE_NS if kind == "stocks" else MIDNIGHT_NS
     symbols = ("AAPL", "MSFT", "SPY") if kind == "stocks" else ("BTC/USD", "ETH/USD")
     return generate(
@@ -64,9 +74,9 @@ def market(
         seed=seed,
         trades_per_second=per_second,
         quotes_per_second=per_second / 4,
-        late_share=0.01,
-        cancel_share=0.005,
-        correction_share=0.005,
+        late_share=0.01 if amended else 0.0,
+        cancel_share=0.005 if amended else 0.0,
+        correction_share=0.005 if amended else 0.0,
         tail_ns=60 * NANOS,
     )
 
@@ -91,12 +101,18 @@ def noon(kind: str = "stocks", minutes: int = 4, *, per_second: float = 20.0) ->
     )
 
 
-def settings(journal_id: str, rules: str = "plain", delay_ns: int = 0) -> LiveSettings:
+def settings(
+    journal_id: str,
+    rules: str = "plain",
+    delay_ns: int = 0,
+    prices: tuple[str, ...] = ("trade",),
+) -> LiveSettings:
     """Return settings for bars of one and five minutes."""
     derive = DeriveSettings(
         journal_id=journal_id,
         timeframes=parse_many("1m,5m"),
         rule_set=RuleSet.load(rules),
+        price_types=prices,
         delay_ns=delay_ns,
     )
     return LiveSettings(derive=derive, versions=versions_of(derive))
@@ -120,16 +136,19 @@ async def run_session(
     *,
     speed: float = 120.0,
     rules: str = "plain",
+    prices: tuple[str, ...] = ("trade",),
     from_ns: int | None = None,
     until_ns: int | None = None,
     path: str = "",
     silence_seconds: float = 60.0,
     meanwhile: Meanwhile | None = None,
+    look_apart: bool = False,
 ) -> Ran:
     """Take a simulated session in, to its end, that of all repairs, and of its day if that ends.
 
     With ``until_ns`` it is stopped then; with ``from_ns`` its first client comes then; while it
-    runs ``meanwhile`` is done.
+    runs ``meanwhile`` is done. With ``look_apart`` one run of the feed ends before it looks at its
+    day, and another does.
     """
     path = path or ("v2/iex" if of.kind == "stocks" else "v1beta3/crypto/us")
     async with (
@@ -141,27 +160,36 @@ async def run_session(
         async with AlpacaRest(
             wanted.key, wanted.secret, url=simulator.url, clock=clock, random=spread
         ) as rest:
-            feed = alpaca_feed(
-                wanted, rest, of.symbols, clock, spread, silence_seconds=silence_seconds
-            )
-            feed.day_after_ns = DAY_AFTER_NS
-            made = settings(feed.journal_id, rules, feed.delay_ns)
-            service = IngestionService(DataFolder(folder), made, feed)
+            over_ns = of.end_ns + wanted.delay_ns + 10 * NANOS
+
+            def end() -> Coroutine[Any, Any, None]:
+                if until_ns is not None:
+                    return until(clock, until_ns)
+                return until_repaired(folder, clock, over_ns + DAY_AFTER_NS)
+
+            async def life(ending: Coroutine[Any, Any, None], day_after_ns: int) -> Ran:
+                feed = alpaca_feed(
+                    wanted, rest, of.symbols, clock, spread, silence_seconds=silence_seconds
+                )
+                feed.day_after_ns = day_after_ns
+                made = settings(feed.journal_id, rules, feed.delay_ns, prices)
+                service = IngestionService(DataFolder(folder), made, feed)
+                running = asyncio.create_task(service.run())
+                ended = asyncio.create_task(ending)
+                if meanwhile is not None:
+                    await meanwhile(feed.connector, clock)
+                await asyncio.wait([running, ended], return_when=asyncio.FIRST_COMPLETED)
+                service.stop()
+                ended.cancel()
+                done = await running
+                return Ran(done, await ledger(folder))
+
             await clock.sleep(max(0, (from_ns or 0) - clock.now_ns()) / NANOS)
-            running = asyncio.create_task(service.run())
-            over_ns = of.end_ns + feed.delay_ns + DAY_AFTER_NS + 10 * NANOS
-            ended = asyncio.create_task(
-                until_repaired(folder, clock, over_ns)
-                if until_ns is None
-                else until(clock, until_ns)
-            )
-            if meanwhile is not None:
-                await meanwhile(feed.connector, clock)
-            await asyncio.wait([running, ended], return_when=asyncio.FIRST_COMPLETED)
-            service.stop()
-            ended.cancel()
-            done = await running
-    return Ran(done, await ledger(folder))
+            if not look_apart:
+                return await life(end(), DAY_AFTER_NS)
+            before = await life(until_repaired(folder, clock, over_ns, but_day=True), NEVER_NS)
+            after = await life(until_repaired(folder, clock, over_ns), DAY_AFTER_NS)
+            return replace(after, before=before)
 
 
 async def until(clock: FollowedClock, end_ns: int) -> None:
@@ -170,10 +198,16 @@ async def until(clock: FollowedClock, end_ns: int) -> None:
         await clock.sleep(1)
 
 
-async def until_repaired(folder: Path, clock: FollowedClock, end_ns: int) -> None:
-    """Wait until a time has come, and no gap is open any more but that of a day that goes on."""
+async def until_repaired(
+    folder: Path, clock: FollowedClock, end_ns: int, *, but_day: bool = False
+) -> None:
+    """Wait until a time has come, and no gap is open any more but that of a day that goes on.
+
+    With ``but_day`` no day is waited for.
+    """
     while clock.now_ns() < end_ns or any(
-        gap.state == "open" and gap.end_ns <= end_ns for gap in await ledger(folder)
+        gap.state == "open" and gap.end_ns <= end_ns and not (but_day and gap.reason == DAY)
+        for gap in await ledger(folder)
     ):
         await clock.sleep(5)
 

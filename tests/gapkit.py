@@ -38,9 +38,10 @@ DAY_COMES_S = (MIDNIGHT + DAY_NS + 15 * MINUTE - ENDS) / NANOS
 
 @dataclass
 class Script:
-    """A vendor's history that fails and compares as told; then all is well."""
+    """A vendor's history that fails, refuses quotes, and compares as told; then all is well."""
 
     failures: deque[VendorError] = field(default_factory=deque)
+    refusals: deque[VendorError] = field(default_factory=deque)
     looks: deque[Compared] = field(default_factory=deque)
     asked: list[tuple[RecordKind, int, int]] = field(default_factory=list)
     begun: int = 0
@@ -59,19 +60,22 @@ class Script:
 
 @dataclass
 class ScriptPages:
-    """One trade on each page of trades."""
+    """One trade on each page of trades, one quote on each of quotes."""
 
     script: Script
     symbols: tuple[str, ...]
     trades: int = 0
+    quotes: int = 0
 
     async def records(
         self, kind: RecordKind, start_ns: int, end_ns: int
     ) -> AsyncIterator[pa.RecordBatch]:
         self.script.asked.append((kind, start_ns, end_ns))
-        if self.script.failures:
-            raise self.script.failures.popleft()
+        failures = self.script.refusals if kind == "quotes" else self.script.failures
+        if failures:
+            raise failures.popleft()
         self.trades += kind == "trades"
+        self.quotes += kind == "quotes"
         yield self.script.control({"event": "page", "symbols": list(self.symbols)}, end_ns)
 
     def compare(self, start_ns: int, end_ns: int) -> Compared:
@@ -114,6 +118,7 @@ async def running(
     name: str = "store.db",
     symbols: tuple[str, ...] = ("AAPL", "MSFT"),
     busy_s: float = 5.0,
+    with_quotes: bool = False,
     unfilled: tuple[str, ...] = (),
 ) -> AsyncIterator[Run]:
     """Run a filler over a journal, with the ledger in a database of that name.
@@ -139,6 +144,7 @@ async def running(
             feed="iex",
             symbols=lambda: symbols,
             days_of=utc_days,
+            with_quotes=with_quotes,
             unfilled=unfilled,
         )
         await filler.load(partial(noted_gaps, journal, raw))

@@ -1,9 +1,12 @@
 """`marketpipe stream` in live mode, `gaps` and `verify`, against a simulated Alpaca."""
 
+import re
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
 from e2e.conftest import Command
@@ -81,6 +84,33 @@ def test_stream_live_again_fills_the_time_between(
         bars = in_store(tmp_path)
     found = marketpipe("gaps")
     assert "stopped" in found.out
+    assert marketpipe("verify").code == 0
+
+
+def test_stream_killed_while_it_was_mute_finds_what_it_had_missed_before(
+    marketpipe: Command, tmp_path: Path
+) -> None:
+    with simulator("--generate", "AAPL", "--wait", "--faults", "mute@150+900") as environ:
+        patient = {**environ, "MARKETPIPE_ALPACA__SILENCE_SECONDS": "3000"}
+        process = listening(tmp_path, patient, "--symbols", "AAPL")
+        until_bars(tmp_path, process)
+        ends = time.monotonic() + 60
+        while httpx.get(environ["MARKETPIPE_ALPACA__CLOCK"]).json()["now"] < "2026-01-05T14:33:20Z":
+            assert time.monotonic() < ends
+        process.kill()
+        process.communicate(timeout=60)
+        process = listening(tmp_path, environ, "--symbols", "AAPL")
+        until_bars(tmp_path, process, more_than=in_store(tmp_path))
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    found = re.search(
+        r"1: 2026-01-05T14:(\d\d):(\d\d)\S* to (\S+), stopped", marketpipe("gaps").out
+    )
+    assert found is not None
+    # What was missed began at 14:32:30, and the kill came after 14:33:20.
+    assert 140 <= 60 * (int(found[1]) - 30) + int(found[2]) <= 150
+    assert found[3] > "2026-01-05T14:33:20Z"
     assert marketpipe("verify").code == 0
 
 

@@ -21,6 +21,8 @@ LOSSES = {
     "drop@60": "disconnected",
     "cut@60": "disconnected",
     "mute@60": "mute",
+    "mute@60=trades": "mute",
+    "mute@60=quotes": "mute",
     "malformed@60=3": "unreadable_frame",
     "slow_client@60": "slow_client",
     "contention@60": "disconnected",
@@ -29,6 +31,7 @@ LOSSES = {
     "clock_skew@10+3000=20,drop@60": "disconnected",
 }
 """After these something is, and the ledger says why."""
+OF_CRYPTO = ("drop@60", "mute@60", "mute@60=trades")
 
 
 def session(
@@ -83,7 +86,7 @@ def test_feed_that_repeats_shuffles_or_delays_ends_with_the_same_bars(
 
 @pytest.mark.parametrize(
     ("kind", "faults"),
-    [*(("stocks", faults) for faults in LOSSES), ("crypto", "drop@60"), ("crypto", "mute@60")],
+    [*(("stocks", faults) for faults in LOSSES), *(("crypto", faults) for faults in OF_CRYPTO)],
 )
 def test_gap_is_filled_long_before_its_day_is_over(
     quiet_noon: Callable[[str], Ran], tmp_path: Path, kind: str, faults: str
@@ -93,9 +96,10 @@ def test_gap_is_filled_long_before_its_day_is_over(
     day, *others = sorted(ran.gaps, key=lambda gap: gap.reason != "day")
     assert (day.reason, day.state) == ("day", "open")
     assert LOSSES[faults] in {gap.reason for gap in others}
-    left = "quotes, statuses, lulds" if kind == "stocks" else "quotes, orderbooks"
+    left = "statuses, lulds" if kind == "stocks" else "orderbooks"
     for gap in others:
-        assert (gap.state, gap.detail) == ("repaired", f"not fetched: {left}")
+        assert gap.state == "repaired"
+        assert gap.detail.partition(" quotes; ")[2] == f"not fetched: {left}"
         assert gap.bars_exact == gap.bars_compared > 0
     assert "duplicate" not in ran.done.findings.counts
 
@@ -161,6 +165,26 @@ def test_feed_of_two_lives_fills_the_time_between(tmp_path: Path) -> None:
     second = asyncio.run(run_session(tmp_path / "b", of, from_ns=of.start_ns + 130_000_000_000))
     assert [gap.reason for gap in second.gaps] == ["stopped", "day"]
     assert second.done.held.root == whole.done.held.root
+
+
+def test_gap_of_a_feed_that_was_stopped_while_it_was_mute_begins_with_its_last_message(
+    quiet_noon: Callable[[str], Ran], tmp_path: Path
+) -> None:
+    of = noon()
+    muted = parse_faults("mute@40", of.start_ns, of.end_ns)
+    first = asyncio.run(
+        run_session(
+            tmp_path / "d", of, muted, until_ns=of.start_ns + 145 * NANOS, silence_seconds=600.0
+        )
+    )
+    assert first.gaps == []
+    second = asyncio.run(run_session(tmp_path / "d", of, from_ns=of.start_ns + 150 * NANOS))
+    lost = next(gap for gap in second.gaps if gap.reason == "stopped")
+    # The day is not over: what was missed before the stop is found without a look at it.
+    assert of.start_ns + 35 * NANOS < lost.start_ns < of.start_ns + 45 * NANOS
+    assert [gap.state for gap in second.gaps if gap.reason == "day"] == ["open"]
+    assert second.done.held.root == quiet_noon("stocks").done.held.root
+    assert are_partial(tmp_path / "d")[:3] == [True, True, True]
 
 
 def test_gap_that_the_vendor_refuses_stays_in_the_ledger(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from marketpipe.bars._grid_kernel import index_all, place
 from marketpipe.bars.layout import (
     AUX,
     CFG_SIZE,
+    CLOCK,
     DERIVED,
     DONE,
     GROW_OUT,
@@ -19,6 +20,7 @@ from marketpipe.bars.layout import (
     I64_MAX,
     I64_MIN,
     INDEXED,
+    MODE,
     N_OUT,
     N_SLOTS,
     OVERFLOW,
@@ -97,7 +99,9 @@ class Shard:
         if more <= 0:
             return
         new = np.zeros(more, STREAM)
-        new["watermark"] = I64_MIN
+        # The clock is that of all streams: when one was first heard of must not show.
+        by_clock = self.cfg[MODE] == CLOCK
+        new["watermark"] = self.streams["watermark"].max(initial=I64_MIN) if by_clock else I64_MIN
         new["next_close"] = I64_MAX
         new["open_head"] = -1
         new["run_open"], new["run_close"] = I64_MIN, I64_MAX

@@ -32,7 +32,7 @@ FINDING_CODES: Final[Mapping[str, str]] = {
     "non_positive_price": "a trade's price is zero or negative (in quarantine)",
     "negative_size": "a trade's size is negative (in quarantine)",
     "duplicate": "a trade seen before, with the same content (left out)",
-    "refetched": "a trade that was streamed, and fetched for a gap as well (the later is left out)",
+    "refetched": "a trade or quote that came before, and one of both times for a gap (left out)",
     "conflicting_duplicate": "a trade's identity seen before with other content (left out)",
     "one_sided_quote": "a side that the price needs is absent, zero or negative (left out)",
     "crossed_quote": "the bid is above the ask (left out of mid)",

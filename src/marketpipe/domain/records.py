@@ -17,7 +17,8 @@ DATA: Final = "data"
 CONTROL: Final = "control"
 """A connect, disconnect, subscription or change of configuration: a JSON object."""
 CLOCK: Final = "clock"
-"""A tick of the clock; its ``ts_recv`` moves the watermark, its payload is empty."""
+"""A tick of the clock, which moves the watermark to its ``ts_recv``, or if its payload is not empty
+to an earlier time that is there in decimal digits (ns): what came after it may wait to be read."""
 
 HISTORY: Final = "rest/"
 """How the ``stream`` of a message begins that a vendor's history gave: it fills a gap."""

@@ -143,7 +143,7 @@ def future_stamps(batch: TradeBatch | QuoteBatch, keep: Mask | None) -> Findings
         hit &= keep
     positions = np.flatnonzero(hit)
     examples = [
-        Example(int(batch.row[i]), "ts_event", _row_text(batch, int(i)))
+        Example(int(batch.row[i]), "ts_event", row_text(batch, int(i)))
         for i in positions[:EXAMPLES_KEPT]
     ]
     return Findings.of("future_stamp", len(positions), examples)
@@ -200,7 +200,7 @@ def _refuse(
     refused = []
     for reason, field, broken in rules:
         for i in np.flatnonzero(broken & usable).tolist():
-            raw = _row_text(batch, i).encode("utf-8", "backslashreplace")
+            raw = row_text(batch, i).encode("utf-8", "backslashreplace")
             refused.append(BadRow(int(batch.row[i]), reason, field, raw, len(raw)))
         usable &= ~broken
     return usable, tuple(refused)
@@ -215,7 +215,7 @@ def _quote_findings(batch: QuoteBatch, code: str, hit: Mask) -> Findings:
     return Findings.of(code, len(positions), examples)
 
 
-def _row_text(batch: TradeBatch | QuoteBatch, i: int) -> str:
+def row_text(batch: TradeBatch | QuoteBatch, i: int) -> str:
     """Write a row as read: a batch does not carry the bytes that it came from."""
     symbol = batch.dictionaries.streams[int(batch.stream[i])].symbol
     values = _trade_text(batch, i) if isinstance(batch, TradeBatch) else _quote_text(batch, i)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marketpipe.bars import BarEngine
-from marketpipe.domain.records import DATA
+from marketpipe.domain.records import DATA, NOT_SPLIT
 from marketpipe.domain.units import format_ns
 from marketpipe.errors import ConnectError, RefusedError
 from marketpipe.normalize import RuleSet, TickNormalizer
@@ -22,13 +22,15 @@ from marketpipe.pipelines.livefeed import LiveFeed
 from marketpipe.sources.alpaca import AlpacaParser
 from marketpipe.sources.alpaca.client import SOURCE, AlpacaConnector
 from marketpipe.sources.alpaca.config import AlpacaStream
+from marketpipe.sources.alpaca.newest import NewestAsked
 from marketpipe.sources.alpaca.pages import add_page, stream_of
+from marketpipe.sources.alpaca.protocol import newest_in
 from marketpipe.sources.alpaca.rest import AlpacaRest, Mark, Page
 from marketpipe.sources.clocks import Clock
 from marketpipe.sources.records import RecordBuilder, as_stored
 
-_FILLED: Final = ("trades", "bars", "updatedBars", "dailyBars")
-"""What a gap does not leave missing: trades and final bars are fetched."""
+_FILLED: Final = ("trades", "quotes", "bars", "updatedBars", "dailyBars")
+"""What a gap does not leave missing: trades, quotes and final bars are fetched."""
 _RULES: Final = "alpaca-v1"
 _MINUTE: Final = "1m"
 _OF_STOCKS: Final = ("open", "high", "low", "close", "volume", "trade_count")
@@ -59,16 +61,12 @@ def alpaca_feed(
     silence_seconds : silence that is never suspicious, of the feed's time
     """
     history = AlpacaHistory(rest, stream.feed, is_crypto=stream.is_crypto)
-
-    async def newest() -> int:
-        """Return when the vendor's newest trade happened, 0 if it has none."""
-        times = await rest.latest_trades(
-            symbols, feed=stream.feed, crypto=stream.is_crypto, loc=stream.feed
-        )
-        return max(times.values(), default=0)
-
     connector = AlpacaConnector(
-        stream, clock=clock, random=random, probe=newest, silence_seconds=silence_seconds
+        stream,
+        clock=clock,
+        random=random,
+        probe=NewestAsked(rest, stream, symbols),
+        silence_seconds=silence_seconds,
     )
     return LiveFeed(
         journal_id=f"{SOURCE}-crypto-{stream.feed}"
@@ -82,6 +80,8 @@ def alpaca_feed(
         symbols=symbols,
         days_of=utc_days if stream.is_crypto else new_york_days,
         make_parser=AlpacaParser,
+        newest_of=newest_in,
+        with_quotes="quotes" in stream.usual_channels,
         unfilled=tuple(name for name in stream.usual_channels if name not in _FILLED),
         delay_ns=stream.delay_ns,
         is_crypto=stream.is_crypto,
@@ -90,7 +90,7 @@ def alpaca_feed(
 
 
 class AlpacaHistory:
-    """Alpaca's history of one feed; see `marketpipe.pipelines.gapfill.History`."""
+    """Alpaca's history of one feed; see `marketpipe.pipelines.gapwork.History`."""
 
     def __init__(self, rest: AlpacaRest, feed: str, *, is_crypto: bool) -> None:
         self._rest, self._feed, self._is_crypto = rest, feed, is_crypto
@@ -112,7 +112,7 @@ class AlpacaHistory:
 
 
 class AlpacaPages:
-    """Trades and bars of a stretch of history; see `marketpipe.pipelines.gapfill.Pages`.
+    """Trades, quotes and bars of a stretch of history; see `marketpipe.pipelines.gapwork.Pages`.
 
     Bars are built of the trades by Alpaca's own rules, whatever the pipeline builds. Of crypto
     only volume and count can be compared.
@@ -134,7 +134,13 @@ class AlpacaPages:
         self._elements = 0
         self._builders: dict[str, RecordBuilder] = {}
         self._marks: dict[tuple[RecordKind, int, int], Mark] = {}
+        self._quotes: dict[tuple[RecordKind, int, int], int] = {}
         self.trades = 0
+
+    @property
+    def quotes(self) -> int:
+        """How many quotes there were so far; a stretch that is asked for again counts once."""
+        return sum(self._quotes.values())
 
     async def records(
         self, kind: RecordKind, start_ns: int, end_ns: int
@@ -144,6 +150,10 @@ class AlpacaPages:
         Where that failed before, it goes on behind the last page.
         """
         asked = kind, start_ns, end_ns
+        if asked not in self._marks:
+            # Its pages are numbered anew: copies of a quote are counted from page to page.
+            self._builders.pop(kind, None)
+            self._quotes.pop(asked, None)
         pages = self._rest.pages(
             kind,
             self._symbols,
@@ -156,8 +166,11 @@ class AlpacaPages:
         )
         try:
             async for page in pages:
-                yield await asyncio.to_thread(self._taken_in, kind, page)
+                records = await asyncio.to_thread(self._taken_in, kind, page)
+                yield records
                 self._marks[asked] = page.mark
+                if kind == "quotes":
+                    self._quotes[asked] = self._quotes.get(asked, 0) + _elements_in(records)
         except RefusedError as refusal:
             if self._marks.pop(asked, None) is None:
                 raise
@@ -177,7 +190,8 @@ class AlpacaPages:
             )
         add_page(builder, page.body, page.received_ns)
         records = builder.take()
-        self._look_at(records)
+        if kind != "quotes":
+            self._look_at(records)
         return records
 
     def _look_at(self, records: pa.RecordBatch) -> None:
@@ -211,6 +225,11 @@ class AlpacaPages:
             )
             first = f"{symbol} {format_ns(ts_ns)} ({', '.join(names)}): {sides}"
         return Compared(len(places), len(places) - len(wrong), first)
+
+
+def _elements_in(records: pa.RecordBatch) -> int:
+    """Count the elements of a page; one that could not be split has none."""
+    return int(pc.sum(pc.not_equal(records["msg_index"], NOT_SPLIT)).as_py() or 0)
 
 
 def _cells(bars: pa.Table, names: tuple[str, ...]) -> dict[tuple[str, int], Cells]:

@@ -1,7 +1,7 @@
 """Facts about journal records that a derivation adds to what their parser found."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,19 @@ class Cut(NamedTuple):
     offset: int
     kind: str
     row: int
+
+
+class Tick(NamedTuple):
+    """When a tick of the clock was, and up to when all was read by then (ns since the epoch)."""
+
+    at_ns: int
+    through_ns: int
+
+    @classmethod
+    def of(cls, records: pa.Table, row: int) -> Self:
+        """Read a clock record."""
+        at_ns, told = int(records["ts_recv"][row].as_py()), records["payload"][row].as_py()
+        return cls(at_ns, min(int(told), at_ns) if told else at_ns)
 
 
 def one_batch(records: pa.Table) -> pa.RecordBatch:

@@ -34,7 +34,7 @@ class Connectivity:
         elif event == "stalled":
             self.stalled(connection, since_ns, at_ns)
         elif event == "started":
-            self.lost(at_ns)
+            self.lost(since_ns)
 
     def connected(self, connection: tuple[int, int], at_ns: int) -> None:
         """Note that a connection (conn_started_ns, conn_id) came up."""

@@ -1,8 +1,8 @@
 """`Derivation`: everything downstream of a journal, as a function of its records.
 
 It takes whole intervals between clock records, so that its output does not depend on how the
-journal was cut when it was read. Its only input beside the records is `TradeHistory`, which is
-its own earlier output.
+journal was cut when it was read. Its only input beside the records is `TradeHistory`, with the
+quotes, which is its own earlier output.
 """
 
 import json
@@ -30,6 +30,7 @@ from marketpipe.normalize.dates import identity_dates
 from marketpipe.normalize.judge import bad_rows
 from marketpipe.pipelines.arrivals import (
     Arrivals,
+    Tick,
     check_follows,
     correction_messages,
     cuts_of,
@@ -43,9 +44,10 @@ from marketpipe.pipelines.connectivity import Connectivity
 from marketpipe.pipelines.derivestate import STATE_FORMAT, read_state
 from marketpipe.pipelines.fetched import Fetched
 from marketpipe.pipelines.history import TradeHistory
-from marketpipe.pipelines.lane import Lane
+from marketpipe.pipelines.lane import Lane, trades_in_line
 from marketpipe.pipelines.ownership import Owned, by_stream
 from marketpipe.pipelines.quarantine import quarantined
+from marketpipe.pipelines.quoterepeats import QuoteRepeats
 from marketpipe.pipelines.repairs import Repairs
 from marketpipe.sources.parsed import MessageParser, Parsed
 
@@ -100,7 +102,7 @@ class Derivation:
     ----------
     settings : what to build
     parser : of the journal's source
-    history : the trades admitted before
+    history : the trades and quotes admitted before
     aside : folder for bars of finished sessions and older trade ids; None keeps all in memory
     closed : sessions whose bars belong to loads and rebuilds; what comes for them is kept and
         counted, and changes no bar here
@@ -124,6 +126,7 @@ class Derivation:
         )
         self._lanes = [self._lane(price_type) for price_type in settings.price_types]
         self._connectivity, self._fetched = Connectivity(), Fetched()
+        self._quote_repeats = QuoteRepeats(history.quotes)
         self._repairs = self._repairs_with(CorrectionBook())
         self._vain: list[Correction] = []
         self.through = -1
@@ -178,7 +181,10 @@ class Derivation:
         corrections = tables.get("corrections")
         if "trades" in tables:
             self.history.extend(tables["trades"])
-        walked = list(self._walk(records, self._in_line(tables), tables, corrections))
+        if "quotes" in tables:
+            self.history.quotes.extend(tables["quotes"])
+        trades = trades_in_line(self._lanes, tables.get("trades"))
+        walked = list(self._walk(records, trades, tables, corrections))
         tables["quarantine"] = quarantined(refused, records)
         self.through = int(records["offset"][-1].as_py())
         return Derived(
@@ -196,6 +202,7 @@ class Derivation:
         self, parsed: Parsed, arrivals: Arrivals
     ) -> tuple[dict[str, pa.Table], Findings, list[BadRow]]:
         """Normalize what was parsed; return canonical tables, findings and refused rows."""
+        parsed, again = self._quote_repeats.leave_out(parsed, arrivals, self._dates)
         tables = {
             kind: arrivals.complete(kind, table, self._dates)
             for kind, table in parsed.tables.items()
@@ -204,7 +211,7 @@ class Derivation:
         if "corrections" in tables:
             tables["corrections"], impossible = usable_corrections(tables["corrections"])
             refused += impossible
-        found = [bad_rows(refused)]
+        found = [bad_rows(refused), again]
         found += [
             Findings.of("unparsed_message", n, (Example(0, "", kind),))
             for kind, n in parsed.unparsed.items()
@@ -234,14 +241,6 @@ class Derivation:
 
     # -- interval by interval ----------------------------------------------------------------------
 
-    def _in_line(self, tables: dict[str, pa.Table]) -> pa.Table | None:
-        """Return the canonical trades whose ticks are in line."""
-        trades = tables.get("trades")
-        masks = [lane.in_line for lane in self._lanes if lane.price_type == "trade"]
-        if trades is None or not masks or masks[0] is None:
-            return trades
-        return trades.filter(pa.array(masks[0]))
-
     def _walk(
         self,
         records: pa.Table,
@@ -259,8 +258,7 @@ class Derivation:
             if cut.kind == CONTROL:
                 self._control(records, cut.row)
             elif cut.kind == CLOCK:
-                known = int(records["ts_recv"][cut.row].as_py())
-                for bars in self._confirm(known, pieces):
+                for bars in self._confirm(Tick.of(records, cut.row), pieces):
                     yield cut.offset, bars
             elif self._repairs is not None:
                 message, at, events = self._repairs.correct(messages[cut.row])
@@ -289,14 +287,15 @@ class Derivation:
         lane.fed = row + 1
         return repairs.admit(trades.slice(row, 1), ticks, int(ticks.known_at[row]))
 
-    def _confirm(self, known: int, pieces: dict[str, list[BarEvents]]) -> Iterator[pa.Table]:
+    def _confirm(self, tick: Tick, pieces: dict[str, list[BarEvents]]) -> Iterator[pa.Table]:
         """Move the watermark, and yield the interval's bars, one price type after the other."""
-        self.watermark_ns = known - self.settings.delay_ns - self.settings.grace_ns
+        reached_ns = tick.through_ns - self.settings.delay_ns - self.settings.grace_ns
+        self.watermark_ns = max(reached_ns, self.watermark_ns or reached_ns)
         if self._repairs is not None and self._repairs.book:
             self._vain += self._repairs.settle(self.watermark_ns)
         for lane in self._lanes:
             mine = pieces[lane.price_type]
-            mine.append(lane.engine.advance(self.watermark_ns, known))
+            mine.append(lane.engine.advance(self.watermark_ns, tick.at_ns))
             events = BarEvents.join(mine)
             pieces[lane.price_type] = []
             if len(events):
@@ -351,7 +350,7 @@ class Derivation:
     def save(self) -> bytes:
         """Return the state after the last record applied, as bytes.
 
-        Trade ids are not in it: they are read back from canonical trades.
+        Trade ids and quotes are not in it: they are read back from canonical tables.
         """
         head = {
             "format": STATE_FORMAT,
@@ -360,6 +359,7 @@ class Derivation:
             "streams": self._parser.streams,
             "connectivity": self._connectivity.save(),
             "fetched": self._fetched.save(),
+            "quotes": self._quote_repeats.save(),
             "corrections": self._repairs.book.save() if self._repairs else None,
             "dates": {
                 lane.price_type: [*lane.normalizer.held_dates, *lane.normalizer.sealed_dates]
@@ -392,6 +392,7 @@ class Derivation:
                 lane.aside.index = dict(head["aside"][lane.price_type])
         self._connectivity = Connectivity.load(head["connectivity"])
         self._fetched = Fetched(head["fetched"])
+        self._quote_repeats = QuoteRepeats.load(self.history.quotes, head["quotes"])
         if head["corrections"] is not None:
             self._repairs = self._repairs_with(CorrectionBook.load(head["corrections"]))
         self.through, self.watermark_ns = head["through"], head["watermark_ns"]

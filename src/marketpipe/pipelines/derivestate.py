@@ -8,7 +8,7 @@ import msgspec
 from marketpipe.domain.batches import StreamKey
 from marketpipe.errors import StateError
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 """Another one is not read."""
 
 

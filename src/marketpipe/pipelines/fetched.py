@@ -20,7 +20,8 @@ class Fetched:
 
     Attributes
     ----------
-    reach : so many records after it was fetched a trade may come by the stream, which was slower
+    reach : so many records after it was fetched a trade or quote may come by the stream, which was
+        slower
     """
 
     reach = _REACH

@@ -18,7 +18,15 @@ from marketpipe.errors import (
 )
 from marketpipe.pipelines.feeddays import DaysOf
 from marketpipe.pipelines.gapledger import GapLedger, Noted
-from marketpipe.pipelines.gapwork import JOINED_NS, NEAR_NS, Asked, GapWork, History, Pages
+from marketpipe.pipelines.gapwork import (
+    JOINED_NS,
+    NEAR_NS,
+    Asked,
+    GapWork,
+    History,
+    Pages,
+    quotes_between,
+)
 from marketpipe.pipelines.intake import Append
 from marketpipe.sources.clocks import Clock
 from marketpipe.sources.connector import Gap
@@ -29,7 +37,8 @@ MINUTE_NS: Final = 60 * NANOS
 LOOKBACK_NS: Final = MINUTE_NS
 """How long before a gap its trades may have happened; the day's look finds what was later."""
 SKEW_NS: Final = 30 * NANOS
-"""So far the clock may be behind the vendor's: trades are fetched until so long after now."""
+"""So far the clock may be off the vendor's: trades are fetched until so long after now, quotes,
+which are never late, from so long before a gap to so long after it."""
 SETTLE_NS: Final = 2 * NANOS
 """How long after a gap its history is asked for, and again if that fails."""
 BARS_AFTER_NS: Final = 40 * NANOS
@@ -54,8 +63,10 @@ class GapFiller:
     is over, the vendor's minute bars are fetched too, and compared with bars built of the fetched
     trades; so a history that leaves something out does not pass for a repair. A day with gaps is
     fetched whole once it is over: then cancels, corrections and late prints that fell into a gap
-    are found as well. Gaps of one reason that follow close upon one another are one entry, and
-    after the first, which is filled at once, they are collected for minutes.
+    are found as well. Quotes, where the feed has them, are fetched after the trades of a gap, and
+    those of its end once more with the bars; none with the day. Gaps of one reason that follow
+    close upon one another are one entry, and after the first, which is filled at once, they are
+    collected for minutes.
 
     Parameters
     ----------
@@ -65,6 +76,7 @@ class GapFiller:
     journal_id, source, feed : of the feed
     symbols : returns what the feed is to have, when a gap is opened
     days_of : the days of the feed
+    with_quotes : whether the feed subscribes quotes
     unfilled : what else the feed subscribes and no history is asked for; entries name it
     day_after_ns : how long after its end a day with gaps is looked over whole
     delay_ns : how much later than it happens the feed tells: gaps are of receipt, what is fetched
@@ -83,6 +95,7 @@ class GapFiller:
         feed: str,
         symbols: Callable[[], tuple[str, ...]],
         days_of: DaysOf,
+        with_quotes: bool = False,
         unfilled: tuple[str, ...] = (),
         day_after_ns: int = DAY_AFTER_NS,
         delay_ns: int = 0,
@@ -93,7 +106,7 @@ class GapFiller:
         )
         self._journal_id, self._source, self._feed = journal_id, source, feed
         self._symbols, self._days_of, self._day_after_ns = symbols, days_of, day_after_ns
-        self._unfilled, self._delay_ns = unfilled, delay_ns
+        self._with_quotes, self._unfilled, self._delay_ns = with_quotes, unfilled, delay_ns
         self._last = 0
         self._days: set[tuple[int, int]] = set()
         self._ends: dict[str, int] = {}
@@ -247,25 +260,30 @@ class GapFiller:
                 wait.cancel()
 
     async def _step(self, work: GapWork) -> None:
-        """Fetch trades first; bars, and the trades of the last minute, once that is over."""
+        """Fetch trades and quotes first; bars, and the last of the others, once that is over."""
         entry = work.entry
         is_day = entry.reason == DAY
         first_ns, last_ns = _minutes(entry, self._delay_ns)
         start_ns, end_ns = work.piece(first_ns, last_ns)
         is_tail = end_ns == last_ns and not is_day
+        quotes = self._quotes_of(work) if is_tail else []
         pages = work.pages
         if pages is None:
             pages = self._history.pages(entry.symbols)
             until_ns = self._clock.now_ns() + SKEW_NS - self._delay_ns if is_tail else end_ns
-            work.begin(pages, Asked("trades", start_ns, until_ns))
+            work.begin(pages, Asked("trades", start_ns, until_ns), *quotes)
         await self._fetch(work, pages)
+        if work.left:
+            self._again(work, self._clock.now_ns())
+            return
         if not work.with_bars:
             tail = [Asked("trades", end_ns - MINUTE_NS, end_ns)] if is_tail else []
-            work.go_on(*tail, Asked("bars", start_ns, end_ns))
+            work.go_on(*tail, *quotes[-1:], Asked("bars", start_ns, end_ns))
             bars_ns = end_ns + self._delay_ns + BARS_AFTER_NS
             self._again(work, max(bars_ns, self._clock.now_ns()))
             return
         found = await asyncio.to_thread(pages.compare, start_ns, end_ns)
+        work.quotes = max(work.quotes, pages.quotes)
         work.looks += 1
         if found.exact < found.compared and work.looks < LOOKS:
             # Trades may have come late, or been cancelled, since they were asked for.
@@ -278,20 +296,38 @@ class GapFiller:
         else:
             await self._repaired(work)
 
+    def _quotes_of(self, work: GapWork) -> list[Asked]:
+        """Return what is to be asked for of a gap's quotes; not again because bars differ."""
+        if not self._with_quotes or work.no_quotes or work.looks:
+            return []
+        start_ns = work.entry.start_ns - self._delay_ns - SKEW_NS
+        end_ns = work.entry.end_ns - self._delay_ns + SKEW_NS
+        return quotes_between(start_ns, end_ns, 2 * SKEW_NS)
+
     async def _fetch(self, work: GapWork, pages: Pages) -> None:
+        """Fetch what is left of the step; of quotes one part, as other gaps may be due."""
         while work.left:
-            async for records in pages.records(*work.left[0]):
+            asked = work.left[0]
+            async for records in pages.records(*asked):
                 await self._append(records)
                 work.failures, work.has_pages = 0, True
             work.left.popleft()
+            if asked.kind == "quotes":
+                return
 
     async def _repaired(self, work: GapWork) -> None:
         found = work.found
         differ, remarks = found.compared - found.exact, []
         if differ:
             remarks.append(f"{differ} minute bars differ, first {found.first}")
-        if self._unfilled and work.entry.reason != DAY:
-            remarks.append(f"not fetched: {', '.join(self._unfilled)}")
+        if work.entry.reason != DAY:
+            if self._with_quotes and (work.quotes or not work.no_quotes):
+                remarks.append(f"{work.quotes:,} quotes")
+            unfilled = [*(["quotes"] if work.no_quotes else []), *self._unfilled]
+            if unfilled:
+                remarks.append(f"not fetched: {', '.join(unfilled)}")
+            if work.no_quotes:
+                remarks.append(f"quotes refused: {work.no_quotes}")
         entry = replace(
             work.entry,
             state="repaired",
@@ -308,6 +344,11 @@ class GapFiller:
             # What is recent may cost more than what is not.
             self._ledger.remark(replace(work.entry, detail=str(problem)))
             self._again(work, free_ns)
+            return
+        if work.left and work.left[0].kind == "quotes":
+            # It gave the trades.
+            work.go_without_quotes(str(problem))
+            self._again(work, self._clock.now_ns())
             return
         await self._close(replace(work.entry, state="refused", detail=str(problem)))
 

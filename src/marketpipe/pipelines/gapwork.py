@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
@@ -13,12 +14,14 @@ from marketpipe.store import GapEntry
 
 PIECE_NS: Final = 3600 * NANOS
 """How much history is held and compared at once, so that memory does not grow with a gap."""
+QUOTES_NS: Final = 600 * NANOS
+"""For how much time quotes are asked for at once: they are many, and other gaps do not wait."""
 NEAR_NS: Final = 60 * NANOS
 """Gaps of one reason that are no further apart are one entry, until that is asked for."""
 JOINED_NS: Final = 300 * NANOS
 """The longest that an entry of several gaps may be: its first is not to wait for ever."""
 
-RecordKind: TypeAlias = Literal["trades", "bars"]
+RecordKind: TypeAlias = Literal["trades", "quotes", "bars"]
 
 
 class Compared(NamedTuple):
@@ -38,7 +41,7 @@ _NOTHING: Final = Compared(0, 0, "")
 
 
 class Pages(Protocol):
-    """Trades and bars of one stretch of history, as they come in."""
+    """Trades, quotes and bars of one stretch of history, as they come in."""
 
     def records(
         self, kind: RecordKind, start_ns: int, end_ns: int
@@ -51,6 +54,10 @@ class Pages(Protocol):
     @property
     def trades(self) -> int:
         """How many trades there were so far, each counted once."""
+
+    @property
+    def quotes(self) -> int:
+        """How many quotes there were so far; a stretch that is asked for again counts once."""
 
     def compare(self, start_ns: int, end_ns: int) -> Compared:
         """Compare the vendor's minute bars in ``[start_ns, end_ns)`` with those of the trades."""
@@ -74,6 +81,18 @@ class Asked(NamedTuple):
     end_ns: int
 
 
+def quotes_between(start_ns: int, end_ns: int, last_ns: int) -> list[Asked]:
+    """Return what to ask for to have the quotes in ``[start_ns, end_ns)``.
+
+    Parameters
+    ----------
+    last_ns : the last part is of so much time, ns, unless there is less
+    """
+    tail_ns = max(start_ns, end_ns - last_ns)
+    starts = [*range(start_ns, tail_ns, QUOTES_NS), tail_ns]
+    return [Asked("quotes", *span) for span in pairwise([*starts, end_ns])]
+
+
 @dataclass(slots=True)
 class GapWork:
     """An entry on its way: which piece of it is at hand, and what of that is still to be fetched.
@@ -88,7 +107,8 @@ class GapWork:
     left : what is still to be fetched before the next step
     with_bars : whether bars are among it, or fetched
     has_pages : whether any page of the entry has come
-    trades, found : of the pieces that are done
+    trades, quotes, found : of what is done
+    no_quotes : why the vendor gives none; "" if it does
     """
 
     entry: GapEntry
@@ -100,6 +120,8 @@ class GapWork:
     with_bars: bool = False
     has_pages: bool = False
     trades: int = 0
+    quotes: int = 0
+    no_quotes: str = ""
     found: Compared = _NOTHING
     _done_ns: int = 0
 
@@ -119,15 +141,20 @@ class GapWork:
         begin_ns = max(start_ns, self._done_ns)
         return begin_ns, min(begin_ns + PIECE_NS, end_ns)
 
-    def begin(self, pages: Pages, trades: Asked) -> None:
-        """Ask for the trades of a piece."""
+    def begin(self, pages: Pages, trades: Asked, *quotes: Asked) -> None:
+        """Ask for the trades of a piece, and then for quotes."""
         self.pages, self.with_bars = pages, False
-        self.left = deque([trades])
+        self.left = deque([trades, *quotes])
 
     def go_on(self, *asked: Asked) -> None:
         """Ask for the bars of the piece, and what belongs to them."""
         self.with_bars = True
         self.left.extend(asked)
+
+    def go_without_quotes(self, why: str) -> None:
+        """Ask for no quotes any more."""
+        self.no_quotes = why
+        self.left = deque(asked for asked in self.left if asked.kind != "quotes")
 
     def begin_again(self) -> None:
         """Forget what was fetched of the piece at hand."""

@@ -13,6 +13,7 @@ from marketpipe.domain.schemas import TRADES
 from marketpipe.domain.tradeids import trade_id_numbers
 from marketpipe.normalize import Scope, SessionIds, content_fingerprint
 from marketpipe.normalize.restored import distinct_rows
+from marketpipe.pipelines.quotehistory import QuoteHistory
 
 _CACHED = 64
 
@@ -38,12 +39,18 @@ class TradeHistory:
     base : offset up to which (exclusive) the lake is read; what comes after is told by `extend`
     floor : returns the first session date of which no trades were dropped from the lake; None if
         none ever were
+    quotes : the quotes of the same pipeline; None keeps them in memory
     """
 
     def __init__(
-        self, read_lake: ReadLake, base: int, floor: Callable[[], int | None] = lambda: None
+        self,
+        read_lake: ReadLake,
+        base: int,
+        floor: Callable[[], int | None] = lambda: None,
+        quotes: QuoteHistory | None = None,
     ) -> None:
         self._read_lake, self._floor = read_lake, floor
+        self.quotes = QuoteHistory() if quotes is None else quotes
         self._base = base
         self._tail: list[pa.Table] = []
         self._cache: dict[Wanted, pa.Table] = {}

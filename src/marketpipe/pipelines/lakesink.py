@@ -117,8 +117,8 @@ class LakeSink:
                 self._tables[name].append(
                     rows, app_id=f"{self._writer}/{name}", through=line.through, offsets=offsets
                 )
+                line.rows[name] = []
             self._at_boundary(f"{name}:after")
-            line.rows[name] = []
 
     def _mark(self, name: str, through: int) -> None:
         table = self._tables[name]
@@ -140,6 +140,14 @@ class LakeSink:
             offsets = offsets[order]
             line.bar_offsets = [offsets]
         return rows, offsets
+
+    def holding(
+        self, name: str, read: Callable[[LakeTable], pa.Table]
+    ) -> tuple[pa.Table, list[pa.Table]]:
+        """Return what is read of a table, and the rows that wait to be appended to it."""
+        with self.locks[name]:
+            waiting = [rows for line in (*self._leaving, self._line) for rows in line.rows[name]]
+            return read(self._tables[name]), waiting
 
     def versions(self) -> dict[str, int | None]:
         """Return how far each table has come."""

@@ -1,13 +1,14 @@
 """One price type on its way through a derivation: its normalizer, its engine, the ticks at hand."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from marketpipe.bars import BarEngine
 from marketpipe.bars.events import NO_EVENTS, BarEvents
@@ -91,6 +92,14 @@ class Lane:
         found.append(Findings.of("late_after_load", self.shut_out))
         self.counted, self.shut_out = now, 0
         return Findings.merge(found)
+
+
+def trades_in_line(lanes: Iterable[Lane], trades: pa.Table | None) -> pa.Table | None:
+    """Return the canonical trades whose ticks are in line."""
+    masks = [lane.in_line for lane in lanes if lane.price_type == "trade"]
+    if trades is None or not masks or masks[0] is None:
+        return trades
+    return trades.filter(pa.array(masks[0]))
 
 
 def _runs(

@@ -20,6 +20,7 @@ from marketpipe.pipelines.feeddays import DaysOf
 from marketpipe.pipelines.gapfill import DAY_AFTER_NS, GapFiller
 from marketpipe.pipelines.gapwork import History
 from marketpipe.pipelines.intake import Append, Intake
+from marketpipe.pipelines.lastgood import NewestOf, last_good_ns
 from marketpipe.pipelines.live import MakeParser
 from marketpipe.sources.clocks import Clock
 from marketpipe.sources.connector import BaseConnector, Gap
@@ -51,11 +52,13 @@ class LiveFeed:
     source, feed : names of the vendor and its feed
     symbols : what is subscribed
     days_of : the days of the feed
+    with_quotes : whether quotes are subscribed, and so fetched for gaps
     unfilled : what is subscribed and stays missing after a gap
     day_after_ns : how long after its end a day with gaps is looked over whole
     delay_ns : how much later than it happens the feed tells
     is_crypto : whether it is of crypto, which trades at all times
     make_parser : what makes the parser of its records
+    newest_of : reads from records when the newest of each channel happened
     warm_up : called in a thread before the feed connects; may take long the first time
     """
 
@@ -68,6 +71,8 @@ class LiveFeed:
     symbols: tuple[str, ...]
     days_of: DaysOf
     make_parser: MakeParser
+    newest_of: NewestOf
+    with_quotes: bool = False
     unfilled: tuple[str, ...] = ()
     day_after_ns: int = DAY_AFTER_NS
     delay_ns: int = 0
@@ -115,13 +120,17 @@ class LiveFeed:
             feed=self.feed,
             symbols=lambda: self.symbols,
             days_of=self.days_of,
+            with_quotes=self.with_quotes,
             unfilled=self.unfilled,
             day_after_ns=self.day_after_ns,
             delay_ns=self.delay_ns,
         )
         await filler.load(partial(noted_gaps, intake.journal, intake.raw))
-        seam = _Seam(append, filler, intake.journal.last_ts_recv)
-        started = {"event": "started", "symbols": list(self.symbols)}
+        good_ns = await asyncio.to_thread(
+            last_good_ns, intake.journal, self.newest_of, self.delay_ns
+        )
+        seam = _Seam(append, filler, good_ns)
+        started = {"event": "started", "symbols": list(self.symbols), "good_until_ns": good_ns}
         await append(self.history.control(started, self.clock.now_ns()))
         self.connector.register_callback(seam.take, filler.opened)
         await self.connector.subscribe(self.symbols)
@@ -173,14 +182,14 @@ class _Seam:
 
     append: Append
     filler: GapFiller
-    last_ns: int | None
+    good_ns: int | None
 
     async def take(self, records: pa.RecordBatch) -> None:
         """Append records; the first tick of the clock ends the gap since the last run."""
-        if self.last_ns is not None:
+        if self.good_ns is not None:
             ticks = np.flatnonzero(np.asarray(pc.equal(records["kind"], CLOCK)))
             if len(ticks):
                 begins_ns = int(records["ts_recv"][int(ticks[0])].as_py())
-                gap, self.last_ns = Gap(self.last_ns, begins_ns, "stopped"), None
+                gap, self.good_ns = Gap(self.good_ns, begins_ns, "stopped"), None
                 await self.filler.opened(gap)
         await self.append(records)

@@ -277,19 +277,21 @@ def _closed_ns(tables: dict[str, LakeTable], job: RebuildJob, group: _Group) -> 
     """Return up to when bars are final: the last clock of the feed, or when a file was loaded."""
     if group.is_live:
         clocks = (pl.col("kind") == CLOCK) & (pl.col("journal_id") == job.settings.journal_id)
-        clock = _largest(tables["raw"], "ts_recv", clocks)
+        told = pl.col("payload").cast(pl.String).cast(pl.Int64, strict=False)
+        # Of a tick that tells nothing there is its own time alone.
+        clock = _largest(tables["raw"], pl.min_horizontal(told, "ts_recv"), clocks)
         return clock - job.settings.delay_ns - job.settings.grace_ns
     mine = (pl.col("source") == group.source) & (pl.col("feed") == group.feed)
     mine &= pl.col("journal_id") == LOADS
-    return _largest(tables["trades"], "recorded_at", mine)
+    return _largest(tables["trades"], pl.col("recorded_at"), mine)
 
 
-def _largest(table: LakeTable, column: str, condition: pl.Expr) -> int:
+def _largest(table: LakeTable, value: pl.Expr, condition: pl.Expr) -> int:
     files = table.files()
     if not files:
         return 0
     rows = pl.scan_parquet(files, hive_partitioning=True)
-    return int(rows.filter(condition).select(pl.col(column).max()).collect().item() or 0)
+    return int(rows.filter(condition).select(value.max()).collect().item() or 0)
 
 
 async def write(

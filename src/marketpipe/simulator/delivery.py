@@ -135,7 +135,7 @@ class Delivery:
     def step(self, now_ns: int) -> bool:
         """Send what is due, up to the next fault; tell whether more may be due at once."""
         fault_ns = self._planned[0][0] if self._planned else MAX_TS_NS
-        mutes = [one.mute_until_ns for one in self._sessions if one.mute_until_ns is not None]
+        mutes = [until_ns for one in self._sessions for until_ns in one.mute_until_ns.values()]
         mute_ns = min(mutes, default=MAX_TS_NS)
         until_ns = min(now_ns, fault_ns - 1, mute_ns - 1)
         most = min(CHUNK, self._counted[0][0] - self.sent) if self._counted else CHUNK
@@ -197,7 +197,8 @@ class Delivery:
                 case "cut":
                     session.is_cut = True
                 case "mute":
-                    session.mute_until_ns = end_ns if fault.length_ns else MAX_TS_NS
+                    until_ns = end_ns if fault.length_ns else MAX_TS_NS
+                    session.mute_until_ns[fault.channel] = until_ns
                 case "slow_client":
                     session.turn_away(407, "slow client")
                 case "malformed":
@@ -207,8 +208,9 @@ class Delivery:
 
     def _unmute(self, now_ns: int) -> None:
         for session in self._sessions:
-            if session.mute_until_ns is not None and session.mute_until_ns <= now_ns:
-                session.mute_until_ns = None
+            for channel, until_ns in tuple(session.mute_until_ns.items()):
+                if until_ns <= now_ns:
+                    del session.mute_until_ns[channel]
 
     def _through_faults(self, event: Event, due_ns: int) -> Iterable[Event]:
         """Return what is sent of a message now; the rest is held."""

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from marketpipe.domain.units import NANOS, format_ns
 from marketpipe.errors import UsageError
+from marketpipe.simulator.market import CHANNEL_OF
 
 
 class FaultKind(NamedTuple):
@@ -35,7 +36,11 @@ FAULTS: Final = {
     "drop": FaultKind(None, 0, "the connections are gone, without a closing handshake", True),
     "cut": FaultKind(None, 0, "the connections end in the middle of a frame", True),
     "mute": FaultKind(
-        0, 0, "the open connections get no more messages; 0 seconds: as long as they live", True
+        0,
+        0,
+        "the open connections get no more messages, or with a channel for AMOUNT none of that; "
+        "0 seconds: as long as they live",
+        True,
     ),
     "slow": FaultKind(30, 5, "messages are sent AMOUNT seconds late", True),
     "duplicate": FaultKind(30, 0, "messages are sent twice", True),
@@ -55,12 +60,17 @@ FAULTS: Final = {
     "too_many": FaultKind(20, 0, "REST answers 429", True),
     "html": FaultKind(20, 0, "REST and new connections get a proxy's page of HTML", True),
     "refuse_rest": FaultKind(60, 0, "REST refuses: 403 with code 42210000"),
+    "refuse_quotes": FaultKind(60, 0, "REST refuses the same way what is asked of quotes alone"),
     "clock_skew": FaultKind(60, 2, "the published clock is AMOUNT seconds behind", True),
 }
 """The kinds of faults."""
 
+CHANNELS: Final = tuple(CHANNEL_OF.values())
+"""Those that can be mute alone."""
+
 OF_STREAM: Final = frozenset(FAULTS) - {
-    *("rename", "page_loop", "too_many", "html", "refuse_rest", "clock_skew")
+    *("rename", "page_loop", "too_many", "html"),
+    *("refuse_rest", "refuse_quotes", "clock_skew"),
 }
 """Those that happen to connections; the others are states of the whole simulator."""
 
@@ -82,12 +92,13 @@ class Fault:
     seconds : how long it lasts, in the session's time; None: as its kind does
     amount : what its kind says; None: as its kind has it
     names : of ``rename``: the old and the new symbol
+    channel : of ``mute``: the only channel that is mute; "" stands for all
     path : only endpoints whose path begins so; faults of REST have none
 
     Raises
     ------
     UsageError
-        If the kind is unknown, or a rename names no two symbols.
+        If the kind is unknown, a rename names no two symbols, or a mute what is no channel.
     """
 
     kind: str
@@ -96,6 +107,7 @@ class Fault:
     seconds: float | None = None
     amount: float | None = None
     names: tuple[str, str] | None = None
+    channel: str = ""
     path: str = ""
 
     def __post_init__(self) -> None:
@@ -103,6 +115,11 @@ class Fault:
             raise UsageError(f"fault: was '{self.kind}'; the kinds are {', '.join(FAULTS)}")
         if (self.kind == "rename") != (self.names is not None):
             raise UsageError(f"fault {self.kind}: a rename, and nothing else, names OLD:NEW")
+        if self.channel and (self.kind != "mute" or self.channel not in CHANNELS):
+            raise UsageError(
+                f"fault {self.kind}: channel was '{self.channel}'; a mute, and nothing else, names "
+                f"one of {', '.join(CHANNELS)}"
+            )
 
     @property
     def length_ns(self) -> int:
@@ -120,8 +137,9 @@ def parse_faults(text: str, start_ns: int, end_ns: int, seed: int = 0) -> list[F
     """Read faults as the command line has them, separated by commas.
 
     Each is ``KIND@SECONDS+LENGTH=AMOUNT``: seconds after the session's start, seconds that it
-    lasts, and its number (or ``OLD:NEW``). ``#COUNT`` instead of ``@SECONDS`` begins it after so
-    many messages; without either it begins at the start. ``storm=N`` stands for `storm`.
+    lasts, and its number (or ``OLD:NEW``, or a channel). ``#COUNT`` instead of ``@SECONDS`` begins
+    it after so many messages; without either it begins at the start. ``storm=N`` stands for
+    `storm`.
 
     Raises
     ------
@@ -138,9 +156,12 @@ def parse_faults(text: str, start_ns: int, end_ns: int, seed: int = 0) -> list[F
             )
         kind, at, after, seconds, detail = match.group("kind", "at", "after", "seconds", "detail")
         names = amount = None
+        channel = ""
         if kind == "rename" and detail and ":" in detail:
             old, _, new = detail.partition(":")
             names = (old, new)
+        elif kind == "mute" and detail is not None:
+            channel = detail
         elif detail is not None:
             amount = _number(word, detail)
         if kind == "storm":
@@ -155,6 +176,7 @@ def parse_faults(text: str, start_ns: int, end_ns: int, seed: int = 0) -> list[F
                 seconds=_number(word, seconds) if seconds else None,
                 amount=amount,
                 names=names,
+                channel=channel,
             )
         )
     return found
@@ -262,6 +284,7 @@ class Schedule:
                 "seconds": fault.length_ns / NANOS,
                 "amount": fault.size,
                 "names": fault.names,
+                "channel": fault.channel,
                 "begun": sum(one is fault for one in self._begun),
             }
             for fault in self._faults

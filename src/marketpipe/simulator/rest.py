@@ -179,7 +179,8 @@ class Rest:
         # crypto is open to all, but a wrong key is wrong there too
         if account is None and (named or route.kind == "stocks"):
             raise _RefusedError(HTTPStatus.FORBIDDEN, "forbidden.")
-        if self._schedule.window("refuse_rest", now_ns) is not None:
+        refusals = ("refuse_rest", "refuse_quotes") if route.what == "quotes" else ("refuse_rest",)
+        if any(self._schedule.window(kind, now_ns) is not None for kind in refusals):
             raise _RefusedError(HTTPStatus.FORBIDDEN, NO_RECENT_SIP[1], NO_RECENT_SIP[0])
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
         if route.form != "range":

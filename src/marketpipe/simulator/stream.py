@@ -81,8 +81,8 @@ class Session:
         self.encoding: Final[Encoding] = "msgpack" if msgpack else "json"
         self.subscriptions: Final = Subscriptions(room.endpoint, setting.plan)
         self.account: str | None = None
-        self.mute_until_ns: int | None = None
-        """It gets no messages that are due before that time."""
+        self.mute_until_ns: dict[str, int] = {}
+        """By channel ("": all): it gets no messages that are due before that time."""
         self.spoiled_frames = 0
         """So many of its next frames are malformed."""
         self.unknown_messages = 0
@@ -201,8 +201,12 @@ class Session:
 
         What the connection does not take for being mute is lost to it.
         """
+        if self.mute_until_ns:
+            events = [
+                event for event in events if not self.mute_until_ns.keys() & {"", event.channel}
+            ]
         elements = self.subscriptions.encode(events, self.encoding)
-        if not elements or self.mute_until_ns is not None:
+        if not elements:
             return 0
         if self.unknown_messages:
             elements = [self._encoded(_UNKNOWN)] * self.unknown_messages + elements

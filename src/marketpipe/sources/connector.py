@@ -19,7 +19,8 @@ class Gap(NamedTuple):
     ----------
     start_ns : up to when all is known to have come: when the newest message happened, plus the
         feed's delay, or its receipt if that is earlier or no message tells; when the connection
-        was subscribed if there was none; ns since the epoch, UTC, inclusive
+        was subscribed if there was none; where single channels were mute, by their messages alone;
+        ns since the epoch, UTC, inclusive
     end_ns : when the feed was subscribed again, or the next batch was handed out; exclusive
     reason : ``disconnected``, ``mute``, ``slow_client``, ``unreadable_frame``,
         ``oversized_frame`` or ``stalled``
@@ -35,9 +36,9 @@ OnRecords: TypeAlias = Callable[[pa.RecordBatch], Awaitable[None]]
 handed out, and when too much waits nothing more is received."""
 OnGap: TypeAlias = Callable[[Gap], Awaitable[None]]
 """Takes a gap, between two batches; it must be quick, as the next batch waits for it."""
-Probe: TypeAlias = Callable[[], Awaitable[int | None]]
-"""Asks the vendor, by another way, when the newest trade of what is subscribed happened (ns since
-the epoch, UTC; 0 if there is none); None if it cannot tell."""
+Probe: TypeAlias = Callable[[], Awaitable[Mapping[str, int]]]
+"""Asks the vendor, by another way, when the newest message of each channel happened that must have
+come by now (ns since the epoch, UTC; 0 if there is none); what it cannot tell of is absent."""
 
 State: TypeAlias = Literal["connecting", "live", "backing_off", "stopped", "failed"]
 
@@ -77,6 +78,7 @@ class FeedStatus:
     last_error : what went wrong last, "" if nothing; never holds a key
     subscribed : the vendor's last word on what is subscribed
     waiting : records that are received and not handed out
+    waiting_bytes : length of frames that are received and not handed out
     lag_ns : how long the first record of the last batch had waited, when it was taken over
     blocked_ns : how long receiving stood still in all because too much waited (real time)
     """
@@ -92,6 +94,7 @@ class FeedStatus:
     last_error: str = ""
     subscribed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     waiting: int = 0
+    waiting_bytes: int = 0
     lag_ns: int = 0
     blocked_ns: int = 0
 

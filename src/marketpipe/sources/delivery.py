@@ -14,6 +14,8 @@ from marketpipe.sources.records import RecordBuilder
 
 MOST_RECORDS: Final = 4096
 """With so many waiting, nothing more is received until they are handed out."""
+MOST_BYTES: Final = 1 << 24
+"""Nor with so many bytes of frames waiting."""
 PACE_SECONDS: Final = 0.005
 """Real seconds between two batches; a record that comes later goes out at once."""
 _TOLD_AFTER_NS: Final = NANOS
@@ -73,6 +75,11 @@ class Delivery:
             except Exception as failure:
                 self._failure = failure
                 raise
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that it is to be handed out before more is received."""
+        return len(self.builder) >= MOST_RECORDS or self.builder.waiting_bytes >= MOST_BYTES
 
     async def relieve(self) -> None:
         """Hand out what there is, because too much waits: whoever receives stands still."""

@@ -5,10 +5,10 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import (
     InvalidHandshake,
     InvalidMessage,
@@ -19,6 +19,7 @@ from websockets.exceptions import (
 )
 
 from marketpipe.errors import ConnectError, RateLimitError, UnreachableError
+from marketpipe.sources.bounded import QUEUED_FRAMES, BoundedConnection
 
 ANSWER_SECONDS: Final = 10.0
 """Real seconds that a vendor has for an answer."""
@@ -27,8 +28,6 @@ MAX_FRAME_BYTES: Final = 1 << 24
 _CLOSE_SECONDS: Final = 1.0
 _PING_SECONDS: Final = 20.0
 _PONG_SECONDS: Final = 30.0
-_QUEUED_FRAMES: Final = 1024
-"""Frames that may wait before the socket is read no more."""
 _LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 _TITLE: Final = re.compile(rb"<title[^>]*>([^<]{1,80})", re.IGNORECASE)
 
@@ -45,7 +44,7 @@ class _Dial(connect):
 
 async def dial(
     url: str, headers: Mapping[str, str], *, agent: str, compress: bool = False
-) -> ClientConnection:
+) -> BoundedConnection:
     """Open a WebSocket at ``url``; a proxy of the environment is used, but not for loopback.
 
     Raises
@@ -58,7 +57,7 @@ async def dial(
         If what answers is no WebSocket, or cannot be trusted.
     """
     try:
-        return await _Dial(
+        opened = await _Dial(
             url,
             additional_headers=headers,
             user_agent_header=agent,
@@ -69,11 +68,13 @@ async def dial(
             ping_timeout=_PONG_SECONDS,
             close_timeout=_CLOSE_SECONDS,
             max_size=MAX_FRAME_BYTES,
-            max_queue=_QUEUED_FRAMES,
+            max_queue=QUEUED_FRAMES,
+            create_connection=BoundedConnection,
             logger=_quiet,
         )
     except (OSError, InvalidHandshake, InvalidProxy, ImportError) as error:
         raise explained(url, error) from error
+    return cast("BoundedConnection", opened)
 
 
 def explained(url: str, error: Exception) -> ConnectError | RateLimitError:

@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from marketpipe.domain.units import NANOS
 from marketpipe.errors import UnreachableError, VendorError
+from marketpipe.sources.bounded import BoundedConnection
 from marketpipe.sources.clocks import Clock, SystemClock
-from marketpipe.sources.delivery import MOST_RECORDS, Delivery
+from marketpipe.sources.delivery import Delivery
 from marketpipe.sources.dialing import MAX_FRAME_BYTES
 from marketpipe.sources.framing import Encoding
 from marketpipe.sources.records import RecordBuilder
 
 MOST_BETWEEN_TICKS: Final = 1 << 16
 """After so many records the clock ticks though it is not a second later: what is derived at once
-stays small, however fast a feed is and however far behind it is taken."""
+stays small, however fast a feed is and however far behind it is taken. Such a tick moves the
+watermark only up to what was read."""
 LEAP_NS: Final = 10 * NANOS
 """A tick so late, by the feed's time and by the system's, is a leap: the machine slept, or we
 stood still."""
@@ -52,6 +53,7 @@ class Ears:
     hear : acts on such a frame, which is recorded by then
     take : takes a batch of records
     stood : told that time has leapt, once all that had come is read; the tick of the clock follows
+    ended : told that all is taken that came on a link; the record of its end follows
     """
 
     is_control: Callable[[bytes], bool]
@@ -59,6 +61,7 @@ class Ears:
     hear: Callable[["Link", bytes], Awaitable[None]]
     take: Callable[["Link", pa.RecordBatch], Awaitable[None]]
     stood: Callable[["Link", int], Awaitable[None]]
+    ended: Callable[["Link"], None]
 
 
 class Link:
@@ -75,14 +78,16 @@ class Link:
     ----------
     since_ns : when it was subscribed; None until then
     good_ns : up to when all is known to have come; see `marketpipe.sources.connector.Gap`
-    had_ns : when the vendor's newest trade happened as the link began, by the vendor's own time;
-        None if that is not known
+    had_ns : of what happened up to then, by the vendor's own time, the link need not bring any on
+        a channel, as it began later; of those channels of which that is known
+    silent_since_ns : up to when all has come of those channels that were silent, whether it was
+        given up for them or not; None if none was, or all
     gap_reason, code : why messages may be missing once it has ended, and the vendor's number
     """
 
     def __init__(
         self,
-        socket: ClientConnection,
+        socket: BoundedConnection,
         builder: RecordBuilder,
         encoding: Encoding,
         *,
@@ -95,7 +100,8 @@ class Link:
         self.delivery = Delivery(builder, self._take)
         self.since_ns: int | None = None
         self.good_ns = 0
-        self.had_ns: int | None = None
+        self.had_ns: dict[str, int] = {}
+        self.silent_since_ns: int | None = None
         self.gap_reason = "disconnected"
         self.code: int | None = None
         self._encoding: Encoding = encoding
@@ -114,6 +120,17 @@ class Link:
         self._handing = asyncio.create_task(self.delivery.run())
         self.delivery.notice()
         return {self._reading, self._handing}
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of frames that are received, and not handed out."""
+        return self.socket.queue.waiting_bytes + self.builder.waiting_bytes
+
+    @property
+    def good_until_ns(self) -> int:
+        """Up to when all is known to have come, on every channel that was found silent too."""
+        silent_ns = self.silent_since_ns
+        return self.good_ns if silent_ns is None else min(self.good_ns, silent_ns)
 
     @property
     def is_started(self) -> bool:
@@ -156,7 +173,7 @@ class Link:
                 await self._heard(frame)
             else:
                 add(frame, now(), encoding)
-            if len(builder) >= MOST_RECORDS:
+            if delivery.is_full:
                 await delivery.relieve()
                 self._tick_if_many()
             else:
@@ -168,11 +185,12 @@ class Link:
 
     def _tick_if_many(self) -> None:
         if self._since_tick >= MOST_BETWEEN_TICKS and self.since_ns is not None:
-            self._add_tick(self._clock.now_ns())
+            # More waits to be read, of an earlier time: nobody knows of when, but what was read.
+            self._add_tick(self._clock.now_ns(), self.good_ns)
 
-    def _add_tick(self, now_ns: int) -> None:
+    def _add_tick(self, now_ns: int, through_ns: int | None = None) -> None:
         self._since_tick = 0
-        self.builder.add_clock(now_ns)
+        self.builder.add_clock(now_ns, through_ns)
         self.delivery.notice()
 
     async def tick(self) -> None:
@@ -237,12 +255,13 @@ class Link:
             self.code = end.rcvd.code if end.rcvd else None
         # What comes last tells how far all has come.
         await self.delivery.flush()
+        self._ears.ended(self)
         self.builder.add_control(
             {
                 "event": "disconnected",
                 "reason": why,
                 "code": self.code,
-                "good_until_ns": self.good_ns if self.since_ns is not None else None,
+                "good_until_ns": self.good_until_ns if self.since_ns is not None else None,
             },
             self._clock.now_ns(),
         )

@@ -27,6 +27,10 @@ class RecordBuilder:
     symbol_of : names the symbol of one message (bytes-like), "" where it has none; without it
         no message has one
     next_frame : number of the next frame
+
+    Attributes
+    ----------
+    waiting_bytes : length of the frames, and of all else, that was added since the last `take`
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class RecordBuilder:
         self._counts: list[int] = []
         self._seqs: list[int] = []
         self._lengths: list[int] = []
+        self.waiting_bytes = 0
         self._times: list[int] = []
         self._envelopes: list[bytes] = []
 
@@ -83,9 +88,9 @@ class RecordBuilder:
         """Add a control record: ``facts`` as a JSON object, its keys in the order given."""
         self._add_single(1, msgspec.json.encode(facts), ts_recv_ns)
 
-    def add_clock(self, ts_recv_ns: int) -> None:
-        """Add a tick of the clock."""
-        self._add_single(2, b"", ts_recv_ns)
+    def add_clock(self, ts_recv_ns: int, through_ns: int | None = None) -> None:
+        """Add a tick of the clock; ``through_ns``: up to when all is recorded, if not up to now."""
+        self._add_single(2, b"" if through_ns is None else b"%d" % through_ns, ts_recv_ns)
 
     def _add_single(self, kind: int, payload: bytes, ts_recv_ns: int) -> None:
         # Not a frame, and so without a number of its own: frame_seq is that of the next frame.
@@ -105,6 +110,7 @@ class RecordBuilder:
         self._counts.append(len(payloads))
         self._seqs.append(self._frame_seq)
         self._lengths.append(length)
+        self.waiting_bytes += length
         self._times.append(ts_recv_ns)
         self._envelopes.append(envelope)
 

@@ -19,7 +19,8 @@ from marketpipe.sources.clocks import Clock, SystemClock
 from marketpipe.sources.connector import BaseConnector, FeedStatus, Gap, Probe, State
 from marketpipe.sources.links import CLOSED, ERROR, LEAP_NS, MUTE, OVERSIZED, STOPPED, Ears, Link
 from marketpipe.sources.owntasks import OwnTasks
-from marketpipe.sources.supervision import Backoff, Watchdog
+from marketpipe.sources.sentry import Sentry
+from marketpipe.sources.supervision import Backoff
 from marketpipe.sources.tallies import Newest, tallied
 
 CONTENTION_TRIES: Final = 15
@@ -29,9 +30,6 @@ _GOOD_NS: Final = 60 * NANOS
 _CONTENTION_STEP: Final = 0.5
 _CONTENTION_CAP: Final = 5.0
 _CONTENTION_SLOW: Final = 60.0
-_GRACE_SECONDS: Final = 0.1
-_PROBE_SECONDS: Final = 15.0
-_ON_ITS_WAY_SECONDS: Final = 0.5
 
 
 class SocketConnector(BaseConnector):
@@ -61,14 +59,14 @@ class SocketConnector(BaseConnector):
     ) -> None:
         super().__init__()
         self._clock: Clock = clock or SystemClock()
-        self._probe = probe
         self._conn_id = first_conn_id
-        self._check_seconds = silence_seconds / 4
         self._newest_yet = Newest(delay_ns)
         self._random = random or Random(os.urandom(16))  # noqa: S311  # only jitter
         self._backoff = Backoff(self._random)
-        self._watchdog = Watchdog(floor_seconds=silence_seconds)
         self._log = logging.getLogger(f"marketpipe.feed.{name}")
+        self._sentry = Sentry(
+            self._clock, probe, self._newest_yet, self._log, silence_seconds=silence_seconds
+        )
         self._status = FeedStatus(since_ns=self._clock.now_ns())
         self._link: Link | None = None
         self._missing: Gap | None = None
@@ -84,6 +82,7 @@ class SocketConnector(BaseConnector):
             hear=self._hear,
             take=self._take,
             stood=self._stood,
+            ended=self._ended_on,
         )
 
     # What a vendor decides
@@ -126,6 +125,7 @@ class SocketConnector(BaseConnector):
         return replace(
             self._status,
             waiting=len(delivery.builder),
+            waiting_bytes=self._link.waiting_bytes,
             blocked_ns=self._status.blocked_ns + delivery.blocked_ns,
         )
 
@@ -248,7 +248,7 @@ class SocketConnector(BaseConnector):
     def _subscribed(self, link: Link, now_ns: int) -> None:
         if link.since_ns is None:
             link.since_ns = link.good_ns = now_ns
-            self._watchdog.begin(now_ns)
+            self._sentry.begin(now_ns)
             self._newest_yet.clear()
 
     async def _serve(self, link: Link) -> None:
@@ -294,7 +294,7 @@ class SocketConnector(BaseConnector):
     async def _take(self, link: Link, batch: pa.RecordBatch) -> None:
         tally, status, now = tallied(batch, self._is_message), self._status, self._clock.now_ns()
         newest = self._newest(batch)
-        self._watchdog.hear(newest, tally.last_ns)
+        self._sentry.hear(newest, tally.last_ns)
         self._status = replace(
             status,
             frames=status.frames + tally.frames,
@@ -322,51 +322,20 @@ class SocketConnector(BaseConnector):
 
     async def _watch(self, link: Link) -> None:
         """Return when the link is to be given up for its silence."""
-        dog = self._watchdog
-        if link.since_ns is not None:
-            link.had_ns = await self._ask_probe()
-        while True:
-            await self._clock.sleep(self._check_seconds)
-            if link.since_ns is None or not dog.overdue(self._clock.now_ns()):
-                continue
-            # A clock that runs fast outruns what is on its way: look again when that has come.
-            await asyncio.sleep(_GRACE_SECONDS)
-            await link.delivery.flush()
-            now = self._clock.now_ns()
-            if not dog.overdue(now):
-                continue
-            newer = await self._has_newer(link)
-            if newer or (newer is None and dog.is_mute(now)):
-                dog.give_up()
-                link.gap_reason = "mute"
-                return
-            if self._probe is not None:
-                dog.excuse(now)
+        silent = await self._sentry.silent(link, lambda: self._status.subscribed)
+        link.gap_reason = "mute"
+        if silent and link.since_ns is not None:
+            link.silent_since_ns = self._newest_yet.good_ns(silent, link.since_ns)
+        self._trouble(
+            f"connected, but nothing comes of {', '.join(silent)}, and the vendor has more"
+            if silent
+            else "connected, but silent for too long"
+        )
 
-    async def _has_newer(self, link: Link) -> bool | None:
-        """Tell whether the vendor has a newer trade than came, by its own times."""
-        newest_ns = await self._ask_probe()
-        if newest_ns is None:
-            return None
-        came = self._newest_yet
-        if link.had_ns is None and not came.trades_ns:
-            link.had_ns = newest_ns  # for the next look: now there is nothing to compare with
-        if newest_ns > max(link.had_ns or 0, came.trades_ns):
-            # A trade that both have may reach us a moment later by the stream.
-            await asyncio.sleep(_ON_ITS_WAY_SECONDS)
-            await link.delivery.flush()
-        return newest_ns > max(link.had_ns or 0, came.trades_ns)
-
-    async def _ask_probe(self) -> int | None:
-        if self._probe is None:
-            return None
-        try:
-            async with asyncio.timeout(_PROBE_SECONDS):
-                return await self._probe()
-        except (VendorError, TimeoutError) as error:
-            said = str(error) or type(error).__name__
-            self._log.info("a silence could not be asked about: %s", said)
-            return None
+    def _ended_on(self, link: Link) -> None:
+        """Take note of channels that were silent on a link, though nobody was asked about them."""
+        if link.since_ns is not None and link.silent_since_ns is None:
+            link.silent_since_ns = self._sentry.outlived_ns(link.since_ns, self._status.subscribed)
 
     async def _end(self, link: Link, why: str) -> BaseException | None:
         self._link = None
@@ -381,15 +350,14 @@ class SocketConnector(BaseConnector):
                 if link.good_ns - link.since_ns >= _GOOD_NS:
                     self._backoff.reset()
                 if self._missing is None:
-                    self._missing = Gap(link.good_ns, link.good_ns, link.gap_reason)
+                    good_ns = link.good_until_ns
+                    self._missing = Gap(good_ns, good_ns, link.gap_reason)
 
     def _account(self, why: str, end: BaseException | None) -> None:
         """Remember why a connection ended; raise what waiting cannot mend."""
-        if why == STOPPED:
+        if why in {STOPPED, MUTE}:
             return
-        if why == MUTE:
-            self._trouble("connected, but silent for too long")
-        elif isinstance(end, ConnectionClosed):
+        if isinstance(end, ConnectionClosed):
             self._trouble(f"the server hung up: {end}")
         elif isinstance(end, VendorError) and not self._is_lasting(end):
             self._trouble(str(end))

@@ -7,6 +7,7 @@ from typing import Final
 from marketpipe.domain.units import NANOS
 
 _MAX_DOUBLINGS: Final = 30
+_OUTLIVED: Final = 3
 
 
 class Backoff:
@@ -54,10 +55,10 @@ class Watchdog:
     Of each channel it learns how far apart its messages come: a moving average of the gaps, in
     which the latest counts for an eighth, and messages within a second are one. A channel is
     overdue when it has been silent for ``patience`` times its average gap, and for
-    ``floor_seconds`` at least; so is a connection on which nothing was ever heard. What was
-    learned outlives the connection, and every connection that is given up without a message
-    doubles what is waited next time, up to ``ceiling_seconds``: a feed that is merely quiet is
-    not reconnected for ever.
+    ``floor_seconds`` at least; so is one that is expected and was never heard, and a connection on
+    which nothing was ever heard. What was learned outlives the connection, and every connection
+    that is given up for a channel doubles what is waited for that channel next time, up to
+    ``ceiling_seconds``, until it is heard: what is merely quiet is not reconnected for ever.
 
     Parameters
     ----------
@@ -72,55 +73,97 @@ class Watchdog:
         self._ceiling = int(ceiling_seconds * NANOS)
         self._patience = patience
         self._average: dict[str, float] = {}
+        self._expected: frozenset[str] = frozenset()
         self._heard: dict[str, int] = {}
-        self._since = 0
-        self._doublings = 0
+        self._excused: dict[str, int] = {}
+        self._put_off: dict[str, int] = {}
+        self._since = self._alive = 0
+        self._doublings: dict[str, int] = {}
 
     def begin(self, now_ns: int) -> None:
         """Start anew on a connection that is subscribed at ``now_ns``."""
-        self._since = now_ns
-        self._heard.clear()
+        self._since = self._alive = now_ns
+        for times in (self._heard, self._excused, self._put_off):
+            times.clear()
+
+    def expect(self, channels: Iterable[str]) -> None:
+        """Say which channels are overdue too if they are never heard."""
+        self._expected = frozenset(channels)
 
     def hear(self, channels: Iterable[str], now_ns: int) -> None:
         """Take note of messages on these channels."""
         for channel in channels:
-            gap = now_ns - self.heard_ns(channel)
+            gap = now_ns - self._heard.get(channel, self._since)
+            if channel in self._average:
+                gap = min(gap, self.limit_ns(channel))  # the rest was a quiet market
             before = self._average.setdefault(channel, max(gap, NANOS))
             # What comes in a burst, such as one bar of each symbol, is one event.
             if gap >= NANOS:
                 self._average[channel] = before + (gap - before) / 8
-            self._heard[channel] = now_ns
-            self._doublings = 0
+            self._heard[channel] = self._alive = now_ns
+            self._doublings.pop(channel, None)
+            self._doublings.pop("", None)
 
-    def heard_ns(self, channel: str) -> int:
-        """Return when a channel was heard last, or else since when it could have been."""
-        return self._heard.get(channel, self._since)
+    def well_ns(self, channel: str) -> int:
+        """Return when a channel was heard or excused last, or since when it could have been."""
+        return max(self._heard.get(channel, self._since), self._excused.get(channel, 0))
+
+    def excused_ns(self, channel: str) -> int:
+        """Return when a channel was excused last on this connection; 0 if it was not."""
+        return self._excused.get(channel, 0)
 
     def overdue(self, now_ns: int) -> tuple[str, ...]:
         """Return the channels that are silent for too long; "" stands for a whole new feed."""
-        if not self._average:
-            return ("",) if now_ns - self._since >= self.limit_ns("") else ()
+        channels = tuple(dict.fromkeys((*self._average, *sorted(self._expected)))) or ("",)
         return tuple(
             channel
-            for channel in self._average
-            if now_ns - self.heard_ns(channel) >= self.limit_ns(channel)
+            for channel in channels
+            if now_ns - self.well_ns(channel) >= self.limit_ns(channel)
+            and now_ns >= self._put_off.get(channel, 0)
         )
 
     def is_mute(self, now_ns: int) -> bool:
         """Whether all channels are silent for longer than the busiest is used to."""
         limit = min(map(self.limit_ns, self._average), default=self.limit_ns(""))
-        return now_ns - max(self._heard.values(), default=self._since) >= limit
+        return now_ns - self._alive >= limit
+
+    def outlived(self, channels: Iterable[str]) -> tuple[str, ...]:
+        """Return those of some channels that fell silent well before the last message of others.
+
+        That is three times a channel's average gap before; ``floor_seconds`` if it has none yet.
+        """
+        latest = max(self._heard.values(), default=self._since)
+        return tuple(
+            channel
+            for channel in channels
+            if latest - self.well_ns(channel) >= self._early_ns(channel)
+        )
+
+    def _early_ns(self, channel: str) -> float:
+        return _OUTLIVED * self._average[channel] if channel in self._average else self._floor
 
     def limit_ns(self, channel: str) -> int:
         """Return how long a channel may be silent."""
         used_to = int(self._patience * self._average.get(channel, 0.0))
-        return min(max(self._floor, used_to) << self._doublings, self._ceiling)
+        doublings = max(self._doublings.get(one, 0) for one in (channel, ""))
+        return min(max(self._floor, used_to) << doublings, self._ceiling)
 
-    def excuse(self, now_ns: int) -> None:
-        """Count silence from now on: the market is quiet, the feed is not dead."""
-        self._since = now_ns
-        self._heard.clear()
+    def excuse(self, channels: Iterable[str], now_ns: int) -> None:
+        """Count the silence of channels from now on: the vendor has no more, they are not dead."""
+        self._excused.update(dict.fromkeys(channels, now_ns))
+        self._alive = now_ns
 
-    def give_up(self) -> None:
-        """Wait longer next time, unless something is heard before."""
-        self._doublings = min(self._doublings + 1, _MAX_DOUBLINGS)
+    def put_off(self, channels: Iterable[str], now_ns: int, *, answered: bool) -> None:
+        """Let channels not be overdue for a while: nobody tells.
+
+        If the vendor ``answered`` and did not tell of them, that is as long as if they had been
+        heard; if it did not, ``floor_seconds``.
+        """
+        for channel in channels:
+            wait_ns = self.limit_ns(channel) if answered else self._floor
+            self._put_off[channel] = now_ns + wait_ns
+
+    def give_up(self, channels: Iterable[str] = ("",)) -> None:
+        """Wait longer for channels next time, unless they are heard; "" stands for all."""
+        for channel in channels:
+            self._doublings[channel] = min(self._doublings.get(channel, 0) + 1, _MAX_DOUBLINGS)

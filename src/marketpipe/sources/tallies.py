@@ -1,6 +1,6 @@
 """What a batch of records holds, counted, and how new it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -65,16 +65,21 @@ class Newest:
 
     def __init__(self, delay_ns: int = 0) -> None:
         self._happened_ns: dict[str, int] = {}
+        self._good_ns: dict[str, int] = {}
         self._delay_ns = delay_ns
 
     def clear(self) -> None:
         """Begin anew, on another connection."""
         self._happened_ns.clear()
+        self._good_ns.clear()
 
-    @property
-    def trades_ns(self) -> int:
-        """When the newest trade happened; 0 if none came."""
-        return self._happened_ns.get("trades", 0)
+    def happened_ns(self, channel: str) -> int:
+        """Return when the newest message of a channel happened; 0 if none came."""
+        return self._happened_ns.get(channel, 0)
+
+    def good_ns(self, channels: Iterable[str], since_ns: int) -> int:
+        """Return up to when all has come of each of some channels, which began at ``since_ns``."""
+        return min((self._good_ns.get(channel, since_ns) for channel in channels), default=since_ns)
 
     def told_ns(self, least_ns: int) -> int:
         """Return when a feed would tell what has happened last, ``least_ns`` at least."""
@@ -88,4 +93,7 @@ class Newest:
         times = {channel: ts_ns for channel, ts_ns in newest.items() if ts_ns is not None}
         for channel, ts_ns in times.items():
             self._happened_ns[channel] = max(ts_ns, self._happened_ns.get(channel, ts_ns))
+        for channel, told_ns in newest.items():
+            good_ns = received_ns if told_ns is None else min(received_ns, told_ns + self._delay_ns)
+            self._good_ns[channel] = max(good_ns, self._good_ns.get(channel, good_ns))
         return min(received_ns, max(times.values()) + self._delay_ns) if times else received_ns

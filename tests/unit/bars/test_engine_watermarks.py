@@ -1,5 +1,7 @@
 """What closes bars: event time in files, receipt times in files that have them, clocks live."""
 
+import pytest
+
 from barkit import MINUTE, SECOND, Print, bars, build, life, ns, ohlc, ticks
 from marketpipe.bars import BarEngine
 
@@ -50,6 +52,20 @@ def test_engine_clock_tick_after_a_timed_confirm_is_a_revision() -> None:
     (event,) = engine.apply(ticks([late]))
     assert life([event]) == [("revised", "1m", 1, "late", "10 12 10 12")]
     assert event.bar.known_at == ns("2024-01-02T15:01:03Z")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("known", [("AAA",), ("AAA", "BBB")])
+def test_engine_clock_is_that_of_a_symbol_first_heard_of_later(
+    workers: int, known: tuple[str, ...]
+) -> None:
+    first = BarEngine(["1m"], watermark="clock", workers=workers)
+    first.apply(ticks([Print("2024-01-02T15:01:10Z", "10")], known))
+    first.advance(ns("2024-01-02T15:01:00Z"))
+    engine = BarEngine(["1m"], watermark="clock", workers=workers)
+    engine.load(first.save())
+    late = ticks([Print("2024-01-02T15:00:20Z", "20", symbol="BBB")])
+    assert life(engine.apply(late)) == [("confirmed", "1m", 0, "late", "20 20 20 20")]
 
 
 def test_engine_clock_never_steps_back() -> None:

@@ -96,6 +96,17 @@ def test_save_and_load_through_json_goes_on_alike() -> None:
     assert again.save() == Connectivity.load(feed.save()).save()
 
 
+@pytest.mark.parametrize(("told", "wanted"), [({"good_until_ns": 15}, True), ({}, False)])
+def test_start_after_a_kill_ends_connections_where_all_had_come(
+    told: dict[str, int], wanted: bool
+) -> None:
+    feed = Connectivity()
+    feed.connected(FIRST, 10)
+    feed.hear({"event": "started", **told}, SECOND, 40)
+    feed.connected(SECOND, 41)
+    assert partial(feed, (10, 15), (14, 16), (40, 42), (41, 50)) == [False, wanted, True, False]
+
+
 @pytest.mark.parametrize(
     ("spans", "wanted"),
     [

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,118 @@ async def test_entry_names_what_is_not_fetched_and_the_look_at_its_day_does_not(
         "1 minute bars differ, first AAPL 12:00; not fetched: quotes, statuses",
         "",
     ]
+
+
+QUOTES_FROM, QUOTES_TO = GAP.start_ns - 30 * NANOS, ENDS + 30 * NANOS
+END_OF_QUOTES = ("quotes", QUOTES_TO - MINUTE, QUOTES_TO)
+
+
+@in_loop
+async def test_quotes_are_fetched_after_the_trades_and_their_end_once_more_with_the_bars(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    script = Script(looks=deque([DIFFERENT, SAME]))
+    async with running(tmp_path, script, journal, with_quotes=True) as run:
+        await run.filler.opened(GAP)
+        await run.waits(2)
+        await run.waits(83)
+        await run.waits(40)
+        await reached(partial(run.waits_for, DAY_COMES_S - 125))
+        entry = await run.entry()
+        run.clock.advance(DAY_COMES_S)
+        await reached(lambda: run.filler.open == 0)
+        day = await run.entry(2)
+    before = NOON - MINUTE
+    trades, bars = ("trades", NOON, NOON + MINUTE), ("bars", before, NOON + MINUTE)
+    assert script.asked[:10] == [
+        ("trades", before, ENDS + (2 + 30) * NANOS),
+        ("quotes", QUOTES_FROM, QUOTES_TO - MINUTE),
+        END_OF_QUOTES,
+        *[trades, END_OF_QUOTES, bars],
+        # bars that differ say nothing of quotes
+        ("trades", before, ENDS + (125 + 30) * NANOS),
+        *[trades, bars],
+        ("trades", MIDNIGHT, MIDNIGHT + 60 * MINUTE),
+    ]
+    assert [asked for asked in script.asked[10:] if asked[0] == "quotes"] == []
+    assert (entry.state, entry.detail, day.detail) == ("repaired", "3 quotes", "")
+
+
+@in_loop
+async def test_quotes_of_a_long_gap_are_fetched_in_parts_after_all_of_its_trades(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    script, begin = Script(), NOON - 90 * MINUTE
+    async with running(tmp_path, script, journal, with_quotes=True) as run:
+        await run.filler.opened(Gap(begin, ENDS, "stopped"))
+        await reached(partial(run.waits_for, 2))
+        # one that is due before the other's quotes are all there comes between
+        await run.filler.opened(Gap(ENDS - NANOS, ENDS, "mute"))
+        run.clock.advance(3)
+        await reached(lambda: len(script.asked) == 17)
+    parts = range(begin - 30 * NANOS, QUOTES_TO - MINUTE, 10 * MINUTE)
+    quotes = [("quotes", *span) for span in pairwise([*parts, QUOTES_TO - MINUTE, QUOTES_TO])]
+    mute = ENDS - NANOS - 30 * NANOS
+    assert script.asked == [
+        ("trades", begin - MINUTE, begin + 59 * MINUTE),
+        # the other gap was due
+        ("trades", NOON - MINUTE, ENDS + (3 + 30) * NANOS),
+        ("quotes", mute, mute + NANOS),
+        ("bars", begin - MINUTE, begin + 59 * MINUTE),
+        ("trades", begin + 59 * MINUTE, ENDS + (3 + 30) * NANOS),
+        *quotes,
+        END_OF_QUOTES,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "later"), [(AuthError("no"), 0), (EntitlementError("no"), 16 * 60)]
+)
+def test_quotes_that_are_refused_are_named_and_the_rest_is_repaired(
+    tmp_path: Path, journal: SqliteJournal, refusal: VendorError, later: int
+) -> None:
+    script = Script(refusals=deque([refusal] * (2 if later else 1)))
+
+    async def refused() -> GapEntry:
+        async with running(
+            tmp_path, script, journal, with_quotes=True, unfilled=("statuses",)
+        ) as run:
+            await run.filler.opened(GAP)
+            await run.waits(2)
+            if later:
+                await run.waits(later - 2)
+                passed = later
+            else:
+                await run.waits(83)
+                passed = 85
+            await reached(partial(run.waits_for, DAY_COMES_S - passed))
+            return await run.entry()
+
+    entry = asyncio.run(refused())
+    assert (entry.state, entry.trades, entry.bars_exact) == ("repaired", 2, 2)
+    assert entry.detail == "not fetched: quotes, statuses; quotes refused: no"
+    assert [asked[0] for asked in script.asked] == [
+        "trades",
+        *(["quotes"] * (2 if later else 1)),
+        *("trades", "bars"),
+    ]
+
+
+@in_loop
+async def test_quotes_that_came_before_a_refusal_are_told_beside_it(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    script = Script()
+    async with running(tmp_path, script, journal, with_quotes=True) as run:
+        await run.filler.opened(GAP)
+        await run.waits(2)
+        await reached(partial(run.waits_for, 83))
+        script.refusals.append(AuthError("no"))
+        await run.waits(83)
+        await reached(partial(run.waits_for, DAY_COMES_S - 85))
+        entry = await run.entry()
+    assert entry.state == "repaired"
+    assert entry.detail == "2 quotes; not fetched: quotes; quotes refused: no"
 
 
 @in_loop

@@ -183,6 +183,39 @@ def test_pages_that_fail_go_on_behind_the_last_one() -> None:
     Used(fake).run(use)
 
 
+def test_quotes_are_counted_once_and_each_request_numbers_its_pages() -> None:
+    fake = FakeAlpaca(DATA, most=3)
+
+    async def use(client: AlpacaRest) -> None:
+        pages = AlpacaHistory(client, "sip", is_crypto=False).pages(("MSFT", "AAPL"))
+
+        async def asked(*then: Reply) -> list[tuple[int, int]]:
+            places = []
+            async for records in pages.records("quotes", START, START + NANOS):
+                started, numbers = (
+                    records[name].to_pylist()[0] for name in ("conn_started_ns", "frame_seq")
+                )
+                places.append((started, numbers))
+                fake.first.extend(then)
+            return places
+
+        with pytest.raises(ConnectError):
+            await asked(*FAILS)
+        assert pages.quotes == 3
+        resumed = await asked()
+        assert pages.quotes == 11
+        # the place of a page says which one it follows on
+        assert [number for _, number in resumed] == [1, 2, 3]
+        again = await asked()
+        assert pages.quotes == 11
+        assert [number for _, number in again] == [0, 1, 2, 3]
+        assert len({started for started, _ in resumed}) == 1
+        assert resumed[0][0] != again[0][0]
+        assert pages.trades == 0
+
+    Used(fake).run(use)
+
+
 def test_pages_are_read_in_threads() -> None:
     fake = FakeAlpaca(DATA, most=3)
     threads = Counting()

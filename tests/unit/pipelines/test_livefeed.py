@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random  # noqa: TID251  # the client's, with a seed
+
+import pytest
 
 from alpacakit import settings
 from marketpipe.pipelines.alpacafeed import alpaca_feed
@@ -37,8 +39,8 @@ class Hole:
 
 
 @asynccontextmanager
-async def feed_of(url: str) -> AsyncIterator[LiveFeed]:
-    wanted, clock, spread = stream(url), SystemClock(), Random(1)
+async def feed_of(url: str, channels: tuple[str, ...] | None = None) -> AsyncIterator[LiveFeed]:
+    wanted, clock, spread = replace(stream(url), channels=channels), SystemClock(), Random(1)
     rest_url = url.replace("ws", "http", 1)
     async with AlpacaRest(
         wanted.key, wanted.secret, url=rest_url, clock=clock, random=spread
@@ -60,3 +62,19 @@ async def test_feed_that_waits_for_an_answer_is_warm_and_can_be_stopped(tmp_path
             done = await running
     assert hole.seen == ["warm", "connected"]
     assert (done.complete, done.appended) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "with_quotes", "unfilled"),
+    [
+        (None, True, ("statuses", "lulds")),
+        (("trades", "quotes", "bars"), True, ()),
+        (("trades", "statuses"), False, ("statuses",)),
+    ],
+)
+@in_loop
+async def test_feed_has_quotes_fetched_for_gaps_if_it_subscribes_them(
+    channels: tuple[str, ...] | None, with_quotes: bool, unfilled: tuple[str, ...]
+) -> None:
+    async with feed_of("ws://127.0.0.1:1", channels) as feed:
+        assert (feed.with_quotes, feed.unfilled) == (with_quotes, unfilled)

@@ -17,6 +17,7 @@ END_NS = OPEN_NS + 3_600 * NANOS
 
 def test_faults_are_read_from_words() -> None:
     text = "drop@60, mute@90.5+30,slow@1+2=3,malformed#500,rename@5=FB:META,cancel=4"
+    text += ",mute@6+7=quotes"
     assert parse_faults(text, OPEN_NS, END_NS) == [
         Fault(kind="drop", at_ns=OPEN_NS + 60 * NANOS),
         Fault(kind="mute", at_ns=OPEN_NS + 90_500_000_000, seconds=30.0),
@@ -24,6 +25,7 @@ def test_faults_are_read_from_words() -> None:
         Fault(kind="malformed", after=500),
         Fault(kind="rename", at_ns=OPEN_NS + 5 * NANOS, names=("FB", "META")),
         Fault(kind="cancel", at_ns=OPEN_NS, amount=4.0),
+        Fault(kind="mute", at_ns=OPEN_NS + 6 * NANOS, seconds=7.0, channel="quotes"),
     ]
 
 
@@ -35,6 +37,7 @@ def test_faults_are_read_from_words() -> None:
         ("drop@1.2.3", "'1.2.3' in 'drop@1.2.3' is no number"),
         ("slow=x", "'x' in 'slow=x' is no number"),
         ("rename@5", "OLD:NEW"),
+        ("mute@5=ticks", "channel was 'ticks'; a mute, and nothing else, names one of trades"),
         ("drop@5=A:B", "'A:B' in 'drop@5=A:B' is no number"),
     ],
 )

@@ -98,6 +98,25 @@ def test_fault_mute_silences_open_connections_for_good() -> None:
     run(work())
 
 
+@pytest.mark.parametrize("channel", ["trades", "bars"])
+def test_fault_mute_of_a_channel_leaves_the_others(channel: str) -> None:
+    async def work() -> None:
+        faults = planned(f"mute@30={channel}")
+        async with (
+            serve(market(), speed=100_000, faults=faults, wire=WAITING) as sim,
+            subscriber(sim, *ASKED) as one,
+        ):
+            reading = asyncio.create_task(one.rest())
+            await until(lambda: sim.clock.now_ns() > market().end_ns)
+            await (await one.socket.ping())
+            await one.socket.close()
+            left = [e for e in SENT if e.ts_send_ns < AT_NS or e.channel != channel]
+            assert len(left) < len(SENT)
+            assert await reading == said(left)
+
+    run(work())
+
+
 @pytest.mark.parametrize("speed", [200, 100_000])
 def test_fault_mute_with_a_length_loses_exactly_what_was_due(speed: float) -> None:
     async def work() -> None:

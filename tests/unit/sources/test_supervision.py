@@ -2,6 +2,8 @@
 
 from random import Random  # noqa: TID251  # the source of jitter that a backoff is given
 
+import pytest
+
 from marketpipe.sources.supervision import Backoff, Watchdog
 
 SECOND = 1_000_000_000
@@ -82,12 +84,102 @@ def test_watchdog_waits_twice_as_long_after_each_vain_reconnection() -> None:
     assert dog.limit_ns("trades") == 30 * SECOND
 
 
+def test_watchdog_waits_longer_for_a_channel_alone_until_that_is_heard() -> None:
+    dog = watched(floor_seconds=30)
+    for second in (1, 2):
+        dog.hear(["trades", "quotes"], second * SECOND)
+    dog.give_up(["quotes"])
+    dog.begin(100 * SECOND)
+    # What the others say does not make it come back sooner: a channel that never comes would be
+    # asked for every half minute.
+    dog.hear(["trades"], 101 * SECOND)
+    assert (dog.limit_ns("trades"), dog.limit_ns("quotes")) == (30 * SECOND, 60 * SECOND)
+    dog.hear(["quotes"], 102 * SECOND)
+    assert dog.limit_ns("quotes") == 30 * SECOND
+
+
+def test_watchdog_expects_channels_that_were_never_heard() -> None:
+    dog = watched(floor_seconds=30)
+    dog.expect(["trades", "quotes"])
+    dog.hear(["trades"], SECOND)
+    dog.hear(["trades"], 29 * SECOND)
+    assert dog.overdue(29 * SECOND) == ()
+    assert dog.overdue(30 * SECOND) == ("quotes",)
+    dog.excuse(["quotes"], 30 * SECOND)
+    assert dog.overdue(59 * SECOND) == ()
+    assert dog.overdue(60 * SECOND) == ("quotes",)
+
+
 def test_watchdog_counts_from_the_moment_of_an_excuse() -> None:
     dog = watched(floor_seconds=30)
     dog.hear(["trades"], SECOND)
-    dog.excuse(31 * SECOND)
+    dog.excuse(["trades"], 31 * SECOND)
     assert dog.overdue(60 * SECOND) == ()
     assert dog.overdue(61 * SECOND) == ("trades",)
+
+
+def test_watchdog_that_nobody_answers_is_not_deceived_by_channels_that_fall_silent_apart() -> None:
+    dog = watched(floor_seconds=30)
+    for second in (1, 10):
+        dog.hear(["trades", "quotes"], second * SECOND)
+    dog.hear(["quotes"], 25 * SECOND)
+    assert dog.overdue(40 * SECOND) == ("trades",)
+    assert not dog.is_mute(40 * SECOND)
+    dog.put_off(["trades"], 40 * SECOND, answered=False)
+    # Trades are not asked about again at once, and that counts for nothing that was heard.
+    assert dog.overdue(54 * SECOND) == ()
+    assert dog.overdue(55 * SECOND) == ("quotes",)
+    assert dog.is_mute(55 * SECOND)
+
+
+@pytest.mark.parametrize(("answered", "again_s"), [(True, 180), (False, 130)])
+def test_watchdog_asks_again_soon_where_nobody_answered(answered: bool, again_s: int) -> None:
+    dog = Watchdog()
+    dog.begin(0)
+    dog.hear(["trades"], 10 * SECOND)
+    dog.hear(["trades"], 20 * SECOND)
+    assert dog.overdue(100 * SECOND) == ("trades",)
+    dog.put_off(["trades"], 100 * SECOND, answered=answered)
+    assert dog.overdue(again_s * SECOND - 1) == ()
+    assert dog.overdue(again_s * SECOND) == ("trades",)
+
+
+def test_watchdog_takes_what_the_vendor_told_for_a_sign_of_life() -> None:
+    dog = watched(floor_seconds=30)
+    for second in (1, 10):
+        dog.hear(["trades", "quotes"], second * SECOND)
+    dog.excuse(["trades"], 40 * SECOND)
+    assert dog.overdue(41 * SECOND) == ("quotes",)
+    assert not dog.is_mute(69 * SECOND)
+    assert dog.is_mute(70 * SECOND)
+
+
+def test_watchdog_learns_nothing_of_excuses_and_little_of_a_night() -> None:
+    dog = watched(floor_seconds=30)
+    for minute in range(1, 11):
+        dog.hear(["bars"], minute * 60 * SECOND)
+        dog.excuse(["bars"], (minute * 60 + 30) * SECOND)
+    assert dog.limit_ns("bars") == 480 * SECOND
+    dog.hear(["bars"], (600 + 8 * 3600) * SECOND)
+    # A gap counts for no more than was waited for: 60 + (480 - 60) / 8 seconds, eight times.
+    assert dog.limit_ns("bars") == 900 * SECOND
+
+
+def test_watchdog_tells_which_channels_others_outlived() -> None:
+    dog = watched(floor_seconds=30)
+    channels = ("trades", "quotes", "bars")
+    for second in range(0, 20, 4):
+        dog.hear(["trades", "quotes"], second * SECOND)
+    dog.hear(["trades"], 22 * SECOND)
+    # All are silent after that, which is no sign: the connection is lost, perhaps for long.
+    assert dog.outlived(channels) == ()
+    average = 1 + 3 * (1 - (7 / 8) ** 4)
+    dog.hear(["trades"], int((16 + 3 * average) * SECOND) + 1)
+    assert dog.outlived(channels) == ("quotes",)
+    dog.hear(["trades"], 30 * SECOND)
+    assert dog.outlived(channels) == ("quotes", "bars")
+    dog.excuse(["quotes", "bars"], 29 * SECOND)
+    assert dog.outlived(channels) == ()
 
 
 def test_watchdog_remembers_over_connections_but_counts_each_anew() -> None:

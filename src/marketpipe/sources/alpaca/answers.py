@@ -20,6 +20,7 @@ from marketpipe.errors import (
     VendorError,
 )
 from marketpipe.sources import numbers
+from marketpipe.sources.alpaca.pages import PageKind
 from marketpipe.sources.alpaca.values import DECODE_ERRORS
 from marketpipe.sources.numbers.reasons import OK
 
@@ -98,6 +99,8 @@ class _Dated(msgspec.Struct):
 
 class _Latest(msgspec.Struct):
     trades: dict[str, _Dated | None] | None = None
+    quotes: dict[str, _Dated | None] | None = None
+    bars: dict[str, _Dated | None] | None = None
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -110,16 +113,17 @@ def next_page_token(body: bytes) -> str | None:
     return _decode_head(body).next_page_token or None
 
 
-def latest_times(body: bytes) -> dict[str, int]:
-    """Return the times of latest trades by symbol, ns; those that cannot be read are absent."""
+def latest_times(body: bytes, kind: PageKind) -> dict[str, int]:
+    """Return the times of the latest of a kind by symbol, ns; unreadable ones are absent."""
     try:
-        trades = _decode_latest(body).trades or {}
+        found = _decode_latest(body)
     except DECODE_ERRORS:
         return {}
-    names = [name for name, trade in trades.items() if trade is not None]
-    times, reasons = numbers.instants([t.ts for t in trades.values() if t is not None])
-    found = zip(names, times.tolist(), reasons.tolist(), strict=True)
-    return {name: ts for name, ts, reason in found if reason == OK}
+    latest = {"trades": found.trades, "quotes": found.quotes, "bars": found.bars}[kind] or {}
+    names = [name for name, one in latest.items() if one is not None]
+    times, reasons = numbers.instants([one.ts for one in latest.values() if one is not None])
+    told = zip(names, times.tolist(), reasons.tolist(), strict=True)
+    return {name: ts for name, ts, reason in told if reason == OK}
 
 
 def asked(params: Mapping[str, str]) -> str:

@@ -204,7 +204,8 @@ def _written(message: Mapping[str, Any], encoding: Encoding) -> bytes | str:
 
 _JSON_HEAD: Final = b'{"T":"'
 _MSGPACK_HEAD: Final = b"\xa1T\xa1"
-_LOOKED_AT: Final = 64
+_QUOTE: Final = ord('"')
+_LOOKED_AT: Final = {"trades": 64, "quotes": 64}
 
 
 class _Instant(msgspec.Struct, gc=False):
@@ -215,11 +216,19 @@ _instant_json = msgspec.json.Decoder(_Instant).decode
 _instant_msgpack = msgspec.msgpack.Decoder(_Instant).decode
 
 
+def newest_in(records: pa.RecordBatch) -> dict[str, int | None]:
+    """Return as `newest_of` what data records hold, all of them in one encoding."""
+    payloads = records.column("payload")
+    is_msgpack = len(payloads) > 0 and is_packed(payloads[0].as_py())
+    return newest_of(payloads, "msgpack" if is_msgpack else "json")
+
+
 def newest_of(payloads: pa.BinaryArray, encoding: Encoding) -> dict[str, int | None]:
     """Return, by channel, when the newest of its messages happened (ns since the epoch, UTC).
 
     Channels are told by the first key, ``T``; messages whose ``T`` is not first, or not one letter,
-    are not looked at. Of trades the last 64 are, as some come late, of other channels the last one.
+    are not looked at. Of trades and quotes the last 64 are, as some come late or in another order
+    than they happened, of other channels the last one.
     None stands for a channel whose messages tell no time that can be read.
     """
     _, ends, data = payloads.buffers()
@@ -227,10 +236,14 @@ def newest_of(payloads: pa.BinaryArray, encoding: Encoding) -> dict[str, int | N
         return {}
     octets = np.frombuffer(data, np.uint8)
     bounds = np.frombuffer(ends, np.int32)[payloads.offset : payloads.offset + len(payloads) + 1]
-    head, skip = (_JSON_HEAD, 0) if encoding == "json" else (_MSGPACK_HEAD, 1)
-    rows = np.flatnonzero(bounds[:-1] < len(octets) - skip - len(head))
+    is_json = encoding == "json"
+    head, skip = (_JSON_HEAD, 0) if is_json else (_MSGPACK_HEAD, 1)
+    rows = np.flatnonzero(bounds[:-1] < len(octets) - skip - len(head) - is_json)
     for place, octet in enumerate(head, skip):
         rows = rows[octets[bounds[rows] + place] == octet]
+    if is_json:
+        # One letter and no more: not "success".
+        rows = rows[octets[bounds[rows] + len(head) + 1] == _QUOTE]
     kinds = octets[bounds[rows] + skip + len(head)]
     whole = memoryview(data)
     found: dict[str, int | None] = {}
@@ -238,7 +251,7 @@ def newest_of(payloads: pa.BinaryArray, encoding: Encoding) -> dict[str, int | N
         channel = _CHANNEL_OF.get(chr(kind))
         if channel is not None:
             mine = rows[kinds == kind]
-            chosen = mine[-(_LOOKED_AT if channel == "trades" else 1) :]
+            chosen = mine[-_LOOKED_AT.get(channel, 1) :]
             cuts = zip(bounds[chosen].tolist(), bounds[chosen + 1].tolist(), strict=True)
             found[channel] = _newest([whole[start:end] for start, end in cuts], encoding)
     return found

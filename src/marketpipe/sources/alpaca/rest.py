@@ -203,26 +203,27 @@ class AlpacaRest(AsyncClosing):
                 yield page._replace(group=first // SYMBOLS_PER_REQUEST)
             token = None
 
-    async def latest_trades(
+    async def latest(
         self,
+        kind: PageKind,
         symbols: Collection[str],
         *,
         feed: str | None = None,
         crypto: bool = False,
         loc: str = "us",
     ) -> Mapping[str, int]:
-        """Return when the latest trade of each symbol happened, ns since the epoch, UTC.
+        """Return when the latest of each symbol happened, ns since the epoch, UTC.
 
-        Symbols of which the vendor has no trade are absent. Arguments and errors as of `pages`.
+        ``kind`` tells of what; a bar happens when it begins. Symbols of which the vendor has none
+        are absent. Other arguments and errors as of `pages`.
         """
         names = checked(symbols)
-        kind: PageKind = "trades"
         path, params = where(kind, feed, crypto=crypto, loc=loc, latest=True)
         found: dict[str, int] = {}
         for first in range(0, len(names), SYMBOLS_PER_REQUEST):
             params["symbols"] = ",".join(names[first : first + SYMBOLS_PER_REQUEST])
             body, _ = await self._get(path, params)
-            found |= answers.latest_times(body)
+            found |= answers.latest_times(body, kind)
         return found
 
     async def look(

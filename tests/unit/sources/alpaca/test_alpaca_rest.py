@@ -10,6 +10,7 @@ from marketpipe.errors import (
     UsageError,
 )
 from marketpipe.sources.alpaca import rest as rest_module
+from marketpipe.sources.alpaca.pages import PageKind
 from marketpipe.sources.alpaca.rest import AlpacaRest, Page, historical_ticks
 from restkit import (
     DATA,
@@ -134,19 +135,20 @@ def test_what_makes_no_sense_is_not_asked(more: dict[str, Any]) -> None:
 # -- what is latest, and ticks ---------------------------------------------------------------------
 
 
-def test_latest_trades_are_times_by_symbol() -> None:
-    body = json.dumps({"trades": {"AAPL": trade(5), "MSFT": None, "B": {"t": "x"}}}).encode()
+@pytest.mark.parametrize("kind", ["trades", "quotes", "bars"])
+def test_latest_are_times_by_symbol(kind: PageKind) -> None:
+    body = json.dumps({kind: {"AAPL": trade(5), "MSFT": None, "B": {"t": "x"}}}).encode()
     used = Used(FakeAlpaca({}, Reply(body=body)))
-    found = used.run(lambda client: client.latest_trades(["AAPL", "MSFT", "B"], feed="iex"))
+    found = used.run(lambda client: client.latest(kind, ["AAPL", "MSFT", "B"], feed="iex"))
     assert found == {"AAPL": START + 5}
     [asked] = used.fake.asked
-    assert asked.path == "/v2/stocks/trades/latest"
+    assert asked.path == f"/v2/stocks/{kind}/latest"
     assert asked.params == {"symbols": "AAPL,B,MSFT", "feed": "iex"}
 
 
-def test_latest_trades_of_crypto_are_asked_for_by_venue() -> None:
+def test_latest_of_crypto_are_asked_for_by_venue() -> None:
     used = Used(FakeAlpaca({}, Reply(body=b'{"trades":{}}')))
-    assert used.run(lambda client: client.latest_trades(["BTC/USD"], crypto=True)) == {}
+    assert used.run(lambda client: client.latest("trades", ["BTC/USD"], crypto=True)) == {}
     assert used.fake.asked[0].path == "/v1beta3/crypto/us/latest/trades"
 
 

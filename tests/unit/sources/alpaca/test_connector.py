@@ -213,39 +213,6 @@ async def test_callback_that_fails_ends_the_run_and_is_raised() -> None:
 
 
 @in_loop
-async def test_slow_taker_holds_the_socket_back_and_loses_nothing() -> None:
-    gate = asyncio.Event()
-
-    async def wait(batch: object) -> None:
-        await gate.wait()
-
-    taker = Taker(wait)
-    total = 40_000
-    async with Vendor() as vendor, following(vendor, taker) as connector:
-        peer = await vendor.accepted()
-        await peer.let_in()
-        note = "x" * 500
-
-        async def flood() -> None:
-            for number in range(total // 10):
-                await peer.send(*({**TRADE, "i": number * 10 + k, "n": note} for k in range(10)))
-
-        await in_state(connector, "live")
-        flooding = asyncio.create_task(flood())
-        await reached(lambda: connector._link.delivery.is_blocked)  # type: ignore[union-attr]
-        await reached(lambda: peer.socket.transport.get_write_buffer_size() > 0)
-        held = connector.status.waiting
-        assert 4096 <= held < 4096 + 10
-        gate.set()
-        await flooding
-        await taker.until(lambda t: connector.status.messages == total + 3)
-        assert connector.status.waiting == 0
-        assert connector.status.blocked_ns > 0
-    ids = [msgspec.msgpack.decode(p).get("i") for p in taker.payloads[3:]]
-    assert ids == list(range(total))
-
-
-@in_loop
 async def test_clock_ticks_by_count_too_where_more_comes_than_is_taken() -> None:
     batches: list[pa.RecordBatch] = []
     done = asyncio.Event()
