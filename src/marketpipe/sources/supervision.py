@@ -130,17 +130,16 @@ class Watchdog:
     def outlived(self, channels: Iterable[str]) -> tuple[str, ...]:
         """Return those of some channels that fell silent well before the last message of others.
 
-        That is three times a channel's average gap before; ``floor_seconds`` if it has none yet.
+        That is three times a channel's average gap before. One that was never heard on this
+        connection did not fall silent: its market may not have opened.
         """
         latest = max(self._heard.values(), default=self._since)
         return tuple(
             channel
             for channel in channels
-            if latest - self.well_ns(channel) >= self._early_ns(channel)
+            if channel in self._heard
+            and latest - self.well_ns(channel) >= _OUTLIVED * self._average[channel]
         )
-
-    def _early_ns(self, channel: str) -> float:
-        return _OUTLIVED * self._average[channel] if channel in self._average else self._floor
 
     def limit_ns(self, channel: str) -> int:
         """Return how long a channel may be silent."""
