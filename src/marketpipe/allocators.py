@@ -17,7 +17,7 @@ OPTIONS: Final = {
     # without, side by side, differed by 40 to 70 MB.
     "_RJEM_MALLOC_CONF": "narenas:2,dirty_decay_ms:0,muzzy_decay_ms:0",
     # NumPy asks for huge pages for its larger arrays: room that is left for growth becomes memory
-    # bit by bit, as the system puts pages together. Bars are built as fast without.
+    # bit by bit, as the system puts pages together. The live path takes no more CPU without.
     "NUMPY_MADVISE_HUGEPAGE": "0",
 }
 

@@ -57,8 +57,8 @@ class FrozenRun:
     ----------
     entries : all distinct
     scopes : codes of scopes are below this number
-    folder : where the file is made; it takes 40 bytes an id, has no name, and is gone when the
-        run is, or the process, however it ends
+    folder : where the file is made; it takes 40 bytes an id and as many a scope, has no name, and
+        is gone when the run is, or the process, however it ends
 
     Raises
     ------

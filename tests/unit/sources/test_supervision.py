@@ -42,6 +42,14 @@ def watched(**options: float) -> Watchdog:
     return dog
 
 
+def heard_until_10() -> Watchdog:
+    """Return one that heard trades and quotes in seconds 1 and 10."""
+    dog = watched(floor_seconds=30)
+    for second in (1, 10):
+        dog.hear(["trades", "quotes"], second * SECOND)
+    return dog
+
+
 def test_watchdog_of_a_new_feed_waits_for_the_floor() -> None:
     dog = watched(floor_seconds=30)
     assert dog.overdue(30 * SECOND - 1) == ()
@@ -119,9 +127,7 @@ def test_watchdog_counts_from_the_moment_of_an_excuse() -> None:
 
 
 def test_watchdog_that_nobody_answers_is_not_deceived_by_channels_that_fall_silent_apart() -> None:
-    dog = watched(floor_seconds=30)
-    for second in (1, 10):
-        dog.hear(["trades", "quotes"], second * SECOND)
+    dog = heard_until_10()
     dog.hear(["quotes"], 25 * SECOND)
     assert dog.overdue(40 * SECOND) == ("trades",)
     assert not dog.is_mute(40 * SECOND)
@@ -145,9 +151,7 @@ def test_watchdog_asks_again_soon_where_nobody_answered(answered: bool, again_s:
 
 
 def test_watchdog_takes_what_the_vendor_told_for_a_sign_of_life() -> None:
-    dog = watched(floor_seconds=30)
-    for second in (1, 10):
-        dog.hear(["trades", "quotes"], second * SECOND)
+    dog = heard_until_10()
     dog.excuse(["trades"], 40 * SECOND)
     assert dog.overdue(41 * SECOND) == ("quotes",)
     assert not dog.is_mute(69 * SECOND)

@@ -18,46 +18,12 @@ from vendorkit import (
     Vendor,
     following,
     in_loop,
-    in_state,
     live,
     reached,
 )
 
 READ_BYTES = 1 << 18
 """What one read of a socket may hold."""
-
-
-@in_loop
-async def test_slow_taker_holds_the_socket_back_and_loses_nothing() -> None:
-    gate = asyncio.Event()
-
-    async def wait(batch: object) -> None:
-        await gate.wait()
-
-    taker = Taker(wait)
-    total = 40_000
-    async with Vendor() as vendor, following(vendor, taker) as connector:
-        peer = await vendor.accepted()
-        await peer.let_in()
-        note = "x" * 500
-
-        async def flood() -> None:
-            for number in range(total // 10):
-                await peer.send(*({**TRADE, "i": number * 10 + k, "n": note} for k in range(10)))
-
-        await in_state(connector, "live")
-        flooding = asyncio.create_task(flood())
-        await reached(lambda: connector._link.delivery.is_blocked)  # type: ignore[union-attr]
-        await reached(lambda: peer.socket.transport.get_write_buffer_size() > 0)
-        held = connector.status.waiting
-        assert 4096 <= held < 4096 + 10
-        gate.set()
-        await flooding
-        await taker.until(lambda t: connector.status.messages == total + 3)
-        assert connector.status.waiting == 0
-        assert connector.status.blocked_ns > 0
-    ids = [msgspec.msgpack.decode(p).get("i") for p in taker.payloads[3:]]
-    assert ids == list(range(total))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +57,7 @@ def test_what_waits_is_bounded_in_bytes_and_nothing_is_lost(frame_bytes: int, fr
             queue, builder = link.socket.queue, link.builder
             assert builder.waiting_bytes < MOST_BYTES + 2 * frame_bytes
             assert queue.waiting_bytes < QUEUED_BYTES + 2 * frame_bytes + READ_BYTES
-            by_number = len(builder) >= MOST_RECORDS
+            by_number = MOST_RECORDS <= len(builder) < MOST_RECORDS + 10
             assert by_number == (frame_bytes == 2_000)
             assert connector.status.waiting_bytes == queue.waiting_bytes + builder.waiting_bytes
             assert connector.status.waiting_bytes >= min(frames * frame_bytes // 4, 1 << 21)
