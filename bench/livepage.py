@@ -111,8 +111,9 @@ a key for each symbol, which is why they read faster.
 def _soak() -> str:
     told = (
         f"`python -m bench.soak` runs the live pipeline for {soak.MINUTES} minutes at "
-        f"{soak.RATE:,} messages/s in real time and plots its memory; the plot says by how much "
-        "it grew. Aim: less than "
+        f"{soak.RATE:,} messages/s in real time and plots the least and most memory of each "
+        "second. What stays after flushes is the least of each half minute; the plot says by how "
+        "much that grew. Aim: less than "
         f"{soak.AIM_MB_A_MINUTE:.0f} MB a minute after minute {soak.SETTLED_AFTER_S // 60}."
     )
     if not soak.PLOT.exists():

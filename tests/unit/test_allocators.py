@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from marketpipe.allocators import OPTIONS
+from marketpipe.allocators import OPTIONS, c_library
 
 _ASK = (
     "import os, marketpipe, pyarrow; from numpy._core.multiarray import _get_madvise_hugepage; "
@@ -33,3 +33,32 @@ def test_libraries_are_loaded_with_our_options_or_the_users(
         [sys.executable, "-c", _ASK], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == said
+
+
+_HEAPS = """
+import marketpipe, ctypes, threading, numpy, pyarrow
+threads = [threading.Thread(target=numpy.ones, args=(1000,)) for _ in range(3)]
+for each in threads: each.start()
+for each in threads: each.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+
+
+@pytest.mark.skipif(c_library() is None, reason="heaps are counted where the C library is glibc")
+@pytest.mark.parametrize(
+    ("chosen", "heaps"),
+    [
+        ({}, 1),
+        ({"MALLOC_ARENA_MAX": "2"}, 2),
+        ({"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}, 2),
+    ],
+)
+def test_threads_share_one_heap_unless_the_user_wants_more(
+    chosen: dict[str, str], heaps: int
+) -> None:
+    ours = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
+    env = {name: value for name, value in os.environ.items() if name not in ours} | chosen
+    done = subprocess.run(
+        [sys.executable, "-c", _HEAPS], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("Arena ") == heaps

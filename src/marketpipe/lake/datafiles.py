@@ -5,6 +5,7 @@ twice the CPU for the same rows, and whose files are larger (decision 16 has the
 """
 
 import json
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -109,8 +110,9 @@ def write_file(
     """
     folder = "/".join(f"{name}={quote(value, safe='')}" for name, value in partition.items())
     path = f"{folder}/part-00000-{uuid.uuid4()}-c000.{compression}.parquet"
-    place = table / path
-    place.parent.mkdir(parents=True, exist_ok=True)
+    # No path of pathlib: it interns every name, and Python's table of those never shrinks.
+    place = f"{table}/{path}"
+    (table / folder).mkdir(parents=True, exist_ok=True)
     try:
         # Sorted whole numbers as differences: half the size of dictionaries, and faster to read.
         pq.write_table(
@@ -128,23 +130,19 @@ def write_file(
             store_decimal_as_integer=True,
         )
     except BaseException:
-        place.unlink(missing_ok=True)
+        Path(place).unlink(missing_ok=True)
         raise
-    size = place.stat().st_size
+    there = os.stat(place)  # noqa: PTH116 - see above
+    # When it was written by the file system's own clock, which says its age later.
     action = AddAction(
         path=path,
-        size=size,
+        size=there.st_size,
         partition_values=dict(partition),
-        modification_time=modified_ms(place),
+        modification_time=there.st_mtime_ns // 1_000_000,
         data_change=change,
         stats=_stats(rows),
     )
-    return Written(LiveFile(path, size, rows.num_rows, tuple(partition.items())), action)
-
-
-def modified_ms(path: Path) -> int:
-    """Return when a file was written, by the file system's own clock, which says its age later."""
-    return path.stat().st_mtime_ns // 1_000_000
+    return Written(LiveFile(path, there.st_size, rows.num_rows, tuple(partition.items())), action)
 
 
 def _edges(rows: pa.Table, columns: Sequence[str]) -> list[int]:

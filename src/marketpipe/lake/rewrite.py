@@ -15,7 +15,6 @@ from marketpipe.lake.datafiles import (
     Compression,
     LiveFile,
     discard,
-    modified_ms,
     write_file,
 )
 from marketpipe.lake.layout import TableSpec, in_order
@@ -69,7 +68,10 @@ def rewrite(
             f"'{files[0].path}' on, {rows.num_rows} were read and {there} written; nothing was "
             "changed; check the files"
         )
-    return written.file, [written.action, *removals(files, modified_ms(place), change=False)]
+    return written.file, [
+        written.action,
+        *removals(files, written.action.modification_time, change=False),
+    ]
 
 
 def removals(files: Sequence[LiveFile], now_ms: int, *, change: bool) -> list[Action]:

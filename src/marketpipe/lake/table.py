@@ -38,7 +38,6 @@ Predicate: TypeAlias = Sequence[tuple[str, str, Value | Sequence[Value]]]
 HORIZON_HOURS: Final = 24
 """Longest that a reader may hold a list of files; removed files are remembered that long."""
 
-_REOPEN_AFTER: Final = 20
 _ATTEMPTS: Final = 8
 _PROPERTIES: Final = {
     "delta.checkpointInterval": "100",
@@ -84,7 +83,6 @@ class LakeTable:
         self.compression = compression
         self.buckets = int(handle.metadata().configuration.get(BUCKET_COUNT, "1"))
         self._handle: DeltaTable | None = handle
-        self._commits = 0
         self._budget = budget
 
     @classmethod
@@ -188,10 +186,13 @@ class LakeTable:
                     self._commit(handle, new, Transaction(app_id, through))
                 except CommitFailedError:
                     # Someone else committed what this handle had not seen: look again.
-                    self._handle = None
                     if attempt == _ATTEMPTS - 1:
                         raise
                     continue
+                finally:
+                    # It slows down with every commit since it was opened, and until the next
+                    # flush would hold a copy of the log for nothing.
+                    self._handle = None
                 return int(new.num_rows)
         return 0
 
@@ -270,15 +271,13 @@ class LakeTable:
         return _WAY_BACK["raw" if self.spec.append_only else "derived"]
 
     def _fresh(self) -> DeltaTable:
-        # A handle slows down with every commit since it was opened.
-        if self._handle is None or self._commits >= _REOPEN_AFTER:
-            self._handle, self._commits = DeltaTable(self.path), 0
+        if self._handle is None:
+            self._handle = DeltaTable(self.path)
         else:
             self._handle.update_incremental()
         return self._handle
 
     def _commit(self, handle: DeltaTable, rows: pa.Table, mark: Transaction) -> None:
-        self._commits += 1
         if not rows.num_rows:
             self._conclude(handle, [], mark)
             return

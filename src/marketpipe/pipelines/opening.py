@@ -19,7 +19,6 @@ from marketpipe.pipelines.derivestate import STATE_FORMAT
 from marketpipe.pipelines.housekeeping import FILES_PER_PARTITION, keep_files_few
 from marketpipe.pipelines.lakesink import TABLES
 from marketpipe.pipelines.live import AtBoundary, LivePipeline, LiveSettings, MakeParser, nowhere
-from marketpipe.pipelines.memory import use_few_arenas
 from marketpipe.pipelines.ownership import owned_by_batches
 from marketpipe.store import BarRepository, Database, FindingsStore
 
@@ -71,7 +70,6 @@ async def live_pipeline(
     StorageError
         If the journal has a writer already, or something cannot be opened.
     """
-    use_few_arenas()
     journal_id = settings.derive.journal_id
     journal = await asyncio.to_thread(
         SqliteJournal,
